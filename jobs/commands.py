@@ -1,0 +1,66 @@
+"""Carry out what the merchant wants: one code path, however a command came in."""
+
+from jobs.model import Ms, Payment, Rejected
+from jobs.news import Order, Track
+from jobs.payment import track
+from jobs.schedule import MINUTE
+from jobs.step import take
+from jobs.tools import Entry, Tools
+
+#: A command may overtake the `payment.track` it belongs to: it is retried this long.
+NOT_TRACKED_GRACE: Ms = MINUTE
+
+
+async def carry_out(command: Track | Order, tools: Tools) -> bool:
+    """Write down what the command changes; False if it should be tried again later."""
+    key = f"{command.client_id}:{command.payment_request_id}"
+    loaded = await tools.store.load(key)
+    if loaded is not None:
+        await take(tools, loaded, command, wake=True)
+        return True
+    if isinstance(command, Track):
+        return await _track(command, tools)
+    if tools.store.now() - command.at < NOT_TRACKED_GRACE:
+        return False
+    await tools.store.reject(_not_tracked(command))
+    tools.log.warning(
+        "command.rejected",
+        command=command.ask.value,
+        command_id=command.id,
+        reason="not_tracked",
+        client_id=command.client_id,
+        payment_request_id=command.payment_request_id,
+    )
+    return True
+
+
+async def _track(command: Track, tools: Tools) -> bool:
+    now = tools.store.now()
+    decision = track(command, now, tools.accounts[command.client_id].policy)
+    entry = Entry(at=now, source="command", what="payment.track", detail=str(command.amount))
+    created = await tools.store.create(decision, [entry])
+    if created is None:
+        return await carry_out(command, tools)  # another worker tracked it between our two lines
+    _report(created, tools)
+    return True
+
+
+def _report(payment: Payment, tools: Tools) -> None:
+    tools.log.info(
+        "payment.tracked",
+        client_id=payment.client_id,
+        payment_request_id=payment.payment_request_id,
+        amount=str(payment.amount),
+        closes_in_ms=payment.closing_time - payment.tracked_at,
+    )
+
+
+def _not_tracked(command: Order) -> Rejected:
+    return Rejected(
+        command_id=command.id,
+        command=command.ask.value,
+        reason="not_tracked",
+        message="no such payment is tracked; track it first, with the same clientId",
+        client_id=command.client_id,
+        payment_request_id=command.payment_request_id,
+    )

@@ -1,0 +1,32 @@
+"""The job that follows a payment: one wake-up, one thing done.
+
+The arq job of a payment is only an alarm clock. What is due stands in the record; when a job is
+lost, run twice, or killed between two lines, the next wake-up finds the truth there.
+"""
+
+from jobs.cancel import send_cancel
+from jobs.inquire import inquire
+from jobs.model import Act
+from jobs.news import Tick
+from jobs.notification import apply_inbox
+from jobs.step import judge, write
+from jobs.tools import Tools
+
+
+async def follow(key: str, tools: Tools) -> None:
+    """Hear what has come, then do what is due: inquire, cancel, or nothing."""
+    loaded = await tools.store.claim(key)
+    if loaded is None:
+        return  # not due, not tracked, or in another worker's hands
+    if loaded.payment.client_id not in tools.accounts:
+        tools.log.error("account.unknown", client_id=loaded.payment.client_id)
+        return  # left as it is: the lease brings it back
+    loaded = await apply_inbox(tools, loaded)
+    if loaded is None:
+        return
+    step = judge(tools, loaded, Tick())
+    if step.decision.act is Act.INQUIRE:
+        return await inquire(tools, loaded)
+    written = await write(tools, step)  # if another was first, what it wrote decides what is due
+    if written is not None and step.decision.act is Act.CANCEL:
+        await send_cancel(tools, written)

@@ -1,0 +1,111 @@
+"""What a job is given: the shells in `worker/` fulfil these, and jobs know nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from jobs.model import Decision, Ms, Payment, Rejected
+from jobs.news import Answer, Message
+from jobs.schedule import Policy
+
+#: How long a worker holds a payment: longer than any call it makes, short enough that another
+#: worker asks again soon after a crash.
+LEASE: Ms = 15_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A line of a payment's timeline: when, from whom, what. Equal neighbours are counted."""
+
+    at: Ms
+    source: str  #: notification, inquiry, cancel, command, status
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A payment as it stood at one moment. Saving it again works only if nobody saved meanwhile."""
+
+    payment: Payment
+    inbox: tuple[Message, ...]  #: what was received for it and not yet applied
+    misses: int  #: payments of its account in a row that reached closing time and were never found
+
+
+class Store(Protocol):
+    """The truth. Every method is atomic; each may raise the shell's own connection errors."""
+
+    def now(self) -> Ms:
+        """Redis time."""
+
+    async def claim(self, key: str) -> Loaded | None:
+        """A payment that is due or has mail, held for the length of a lease; else None."""
+
+    async def load(self, key: str) -> Loaded | None:
+        """A payment as it stands; None if it is not tracked."""
+
+    async def save(
+        self,
+        loaded: Loaded,
+        decision: Decision,
+        entries: Sequence[Entry],
+        *,
+        heard: int = 0,
+        wake: bool = False,
+    ) -> Payment | None:
+        """Write record, open set, timeline and events in one step; None if another was first.
+
+        `heard` messages leave the inbox in the same step. The right to cancel is given only if
+        nothing else lies in the inbox. With `wake` the payment's job is queued as well.
+        """
+
+    async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:
+        """Write a new record and wake its job; None if it exists."""
+
+    async def erase(self, loaded: Loaded) -> bool:
+        """Delete record and timeline; False if another saved meanwhile."""
+
+    async def reject(self, rejected: Rejected) -> None:
+        """Publish `command.rejected` about a payment that has no record."""
+
+    async def wake_overdue(self) -> int:
+        """Queue every overdue payment whose job is lost; how many there were."""
+
+
+class Gateway(Protocol):
+    """One account's line to the gateway. Never raises: no answer is an answer, too."""
+
+    async def inquire(self, payment: Payment, asked_at: Ms) -> Answer: ...
+
+    async def cancel(self, payment: Payment, asked_at: Ms) -> Answer: ...
+
+
+class Log(Protocol):
+    """structlog's bound logger, as far as jobs use it."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+    def error(self, event: str, **fields: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a job needs of one merchant account."""
+
+    gateway: Gateway
+    policy: Policy
+    brake: int  #: misses in a row from which timeouts are not cancelled; 0: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    store: Store
+    accounts: Mapping[str, Account]
+    log: Log
+
+    def policy(self, loaded: Loaded) -> Policy:
+        """The account's policy, with its brake as it stands."""
+        account = self.accounts[loaded.payment.client_id]
+        braked = 0 < account.brake <= loaded.misses
+        return replace(account.policy, braked=True) if braked else account.policy

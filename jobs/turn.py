@@ -1,0 +1,334 @@
+"""One turn of a payment's life: the verbs that `decide` speaks in.
+
+A `Turn` holds a payment, a moment and the policy; each verb returns a new turn. No verb chooses a
+status: that is done in `jobs.payment` alone.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.evidence import evidence_from
+from jobs.model import (
+    Act,
+    Aftercare,
+    CancelState,
+    Decision,
+    Event,
+    Ms,
+    OnTimeout,
+    Payment,
+    Rejected,
+    Status,
+    Via,
+)
+from jobs.news import (
+    CancelConfirmed,
+    CancelRefused,
+    Closed,
+    Command,
+    Confirming,
+    Facts,
+    Failed,
+    Hint,
+    Known,
+    Mismatch,
+    News,
+    NoAnswer,
+    NotExist,
+    NotYet,
+    Order,
+    Paid,
+    PaidBack,
+    Resolve,
+    Tick,
+    Track,
+)
+from jobs.schedule import MINUTE, Policy, delay_of, next_inquiry, spread
+
+ALARM_LAST_INQUIRY: Ms = MINUTE  #: a closing time passed this long without an answer
+ALARM_CANCEL: Ms = 10 * MINUTE  #: a cancel unconfirmed for this long
+
+#: Values of one kind of attention told per payment; a gateway that errs in ever new ways is
+#: one story, and the record must stay small.
+TOLD_VALUES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A payment on its way from what it was to what it becomes."""
+
+    payment: Payment
+    now: Ms
+    policy: Policy
+    act: Act = Act.WAIT
+    events: tuple[Event | Rejected, ...] = ()
+    alarms: tuple[str, ...] = ()
+
+    def change(self, **fields: Any) -> "Turn":
+        """The payment with these fields changed."""
+        return replace(self, payment=replace(self.payment, **fields))
+
+    def decision(self, before: Payment) -> Decision:
+        """What this turn came to, stamped if anything changed."""
+        payment = self.payment
+        if payment != before:
+            payment = replace(payment, updated_at=self.now)
+        return Decision(payment=payment, act=self.act, events=self.events, alarms=self.alarms)
+
+    # Reading
+
+    @property
+    def reporting(self) -> bool:
+        """Report mode: this payment, or the whole deployment, sends no cancels."""
+        return self.policy.report or self.payment.on_timeout is OnTimeout.REPORT
+
+    @property
+    def cancel_limit_reached(self) -> bool:
+        return self.payment.tried_for >= self.policy.cancel_limit
+
+    @property
+    def grace_spent(self) -> bool:
+        return self.payment.tried_for >= self.policy.last_inquiry_grace
+
+    def last(self, asked_at: Ms) -> bool:
+        """Whether a question was the last inquiry: sent at the closing time or after it."""
+        return asked_at >= self.payment.closing_time
+
+    def settled(self, asked_at: Ms) -> bool:
+        """Whether an order that is not found by now will not appear any more."""
+        return asked_at >= self.settles_at
+
+    @property
+    def settles_at(self) -> Ms:
+        base = max(self.payment.closing_time, self.payment.last_cancel_at or 0)
+        return base + self.policy.not_found_settle
+
+    @property
+    def mismatch(self) -> str:
+        """The kind of mismatch told of this payment, if any."""
+        for kind in ("amount_mismatch", "payment_id_mismatch"):
+            if self.payment.count_told(f"attention.{kind}"):
+                return kind
+        return ""
+
+    # What comes next
+
+    def ask_at(self, at: Ms) -> "Turn":
+        """Inquire at `at`, or when an inquiry is evidence again, if that is later."""
+        at = max(at, evidence_from(self.payment, self.policy))
+        return self.change(next_act=Act.INQUIRE, next_at=at)
+
+    def ask_now(self) -> "Turn":
+        return self.ask_at(self.now)
+
+    def ask_on_schedule(self) -> "Turn":
+        """The next inquiry of a pending payment."""
+        p, policy = self.payment, self.policy
+        delays = policy.inquiry_delays if p.confirming_since is None else policy.confirming_delays
+        return self.ask_at(next_inquiry(delays, p.tries, p.key, self.now, p.closing_time))
+
+    def ask_again(self) -> "Turn":
+        """Repeat a question that got no answer, ever more slowly."""
+        p = self.payment
+        delay = delay_of(self.policy.retry_delays, max(p.unanswered - 1, 0))
+        return self.ask_at(self.now + spread(delay, p.key, p.attempts))
+
+    def ask_slowly(self) -> "Turn":
+        """The slow watch of a payment that needs a person; it ends after `unresolved_watch`."""
+        p = self.payment
+        if self.now - (p.final_at or p.closing_time) > self.policy.unresolved_watch:
+            return self.rest()
+        delay = delay_of(self.policy.unresolved_delays, p.tries)
+        return self.ask_at(self.now + spread(delay, p.key, p.attempts))
+
+    def ask_in_aftercare(self) -> "Turn":
+        """The next of the few inquiries after the end, counted from the end; then none."""
+        ended = self.payment.final_at or self.now
+        for delay in self.policy.aftercare_delays:
+            if ended + delay > self.now:
+                return self.change(aftercare=Aftercare.WATCHING).ask_at(ended + delay)
+        return self.change(aftercare=Aftercare.NONE).rest()
+
+    def cancel_now(self) -> "Turn":
+        return self.change(next_act=Act.CANCEL, next_at=self.now)
+
+    def cancel_again(self) -> "Turn":
+        """The next cancel, by schedule; before one that is far off, one inquiry that counts."""
+        p = self.payment
+        delay = delay_of(self.policy.cancel_delays, max(p.tries - 1, 0))
+        at = max(self.now, (p.last_cancel_at or self.now) + spread(delay, p.key, p.cancel_attempts))
+        counts_from = evidence_from(p, self.policy)
+        if p.cancel_state is CancelState.OPEN and (p.asked_at or 0) < counts_from < at:
+            return self.ask_at(counts_from)
+        return self.change(next_act=Act.CANCEL, next_at=at)
+
+    def rest(self) -> "Turn":
+        """Nothing more to do unless something is heard."""
+        return self.change(next_at=None)
+
+    def new_phase(self, **fields: Any) -> "Turn":
+        """A stretch of life with its own schedule and limits begins."""
+        return self.change(tries=0, tried_for=0, unanswered=0, tried_at=self.now, **fields)
+
+    def wake(self) -> "Turn":
+        """Do what is due. The right to cancel is written down before the cancel is sent."""
+        p = self.payment
+        if p.next_at is None or p.next_at > self.now:
+            return self
+        if p.next_act is not Act.CANCEL or self.reporting:
+            return replace(self, act=Act.INQUIRE)
+        silent = p.last_cancel_at if p.cancel_state is CancelState.OPEN else p.silent_cancel_at
+        sent = self.change(
+            cancel_state=CancelState.OPEN,
+            cancel_refusal=None,
+            cancel_attempts=p.cancel_attempts + 1,
+            tries=p.tries + 1,
+            first_cancel_at=p.first_cancel_at or self.now,
+            last_cancel_at=self.now,
+            silent_cancel_at=silent,
+        )
+        return replace(sent.cancel_again(), act=Act.CANCEL)
+
+    # What is told
+
+    def mark(self, *marks: str) -> "Turn":
+        new = tuple(mark for mark in marks if mark not in self.payment.marks)
+        return self.change(marks=self.payment.marks + new)
+
+    def tell(self, type_: str, name: str, **details: str) -> "Turn":
+        """Publish an event; its `seq` rises even over a rebuild, being at least Redis time."""
+        seq = max(self.payment.seq + 1, self.now)
+        event = Event(type=f"payment.{type_}", name=name, seq=seq, **details)
+        return replace(self.change(seq=seq), events=(*self.events, event))
+
+    def tell_again(self, type_: str, **details: str) -> "Turn":
+        """Publish an event that may come more than once: its name is numbered."""
+        n = self.payment.count_told(type_) + 1
+        told = self.change(told=(*self.payment.told, type_))
+        return told.tell(type_, f"{type_}.{n}", **details)
+
+    def attention(self, kind: str, advice: str, value: str = "", would: str = "") -> "Turn":
+        """Publish `payment.attention`, once per kind and value."""
+        prefix, n = f"attention.{kind}", self.payment.count_told(f"attention.{kind}") + 1
+        told = f"{prefix}={value}"
+        if told in self.payment.told or n > TOLD_VALUES:
+            return self
+        turn = self.change(told=(*self.payment.told, told))
+        return turn.tell(
+            "attention", f"{prefix}.{n}", kind=kind, value=value, advice=advice, would=would
+        )
+
+    def reject(self, command: Command, reason: str, message: str, advice: str = "none") -> "Turn":
+        return self._reject(command.id, name_of(command), reason, message, advice)
+
+    def reject_the_cancel(self) -> "Turn":
+        """Answer the command that asked for a cancel that is not to be had."""
+        message = "the payment succeeded before it could be cancelled; refund it instead"
+        return self._reject(
+            self.payment.cancel_command, "payment.cancel", "already_final", message, "refund"
+        )
+
+    def _reject(self, id_: str, command: str, reason: str, message: str, advice: str) -> "Turn":
+        rejected = Rejected(
+            command_id=id_,
+            command=command,
+            reason=reason,
+            message=message,
+            client_id=self.payment.client_id,
+            payment_request_id=self.payment.payment_request_id,
+            advice=advice,
+        )
+        return replace(self, events=(*self.events, rejected))
+
+    def alarm(self, text: str) -> "Turn":
+        return replace(self, alarms=(*self.alarms, text))
+
+
+def name_of(command: Command) -> str:
+    """The command's type as the merchant writes it."""
+    match command:
+        case Track():
+            return "payment.track"
+        case Order():
+            return command.ask.value
+        case Resolve():
+            return "payment.resolve"
+
+
+# Listening: what every news leaves in the record, whatever the status
+
+
+def listen(payment: Payment, news: News, now: Ms, policy: Policy) -> Turn:
+    """The turn in which `payment` hears `news`: tries counted, facts learned."""
+    turn = Turn(payment, now, policy)
+    match news:
+        case NoAnswer():
+            return _unanswered(turn, news)
+        case Mismatch():
+            return _tried(turn, news.asked_at, Via.INQUIRY) if news.asked_at else turn
+        case CancelRefused() | CancelConfirmed():
+            return _tried(turn, news.facts.asked_at, Via.CANCEL)
+        case Paid() | PaidBack() | Failed() | Closed() | Confirming() | NotYet():
+            return _learn(_answered(turn, news.facts), news.facts).change(not_found=0)
+        case NotExist():
+            turn = _answered(turn, news.facts)
+            return turn.change(not_found=turn.payment.not_found + 1)
+        case Hint() | Known() | Track() | Order() | Resolve() | Tick():
+            return turn
+
+
+def _answered(turn: Turn, facts: Facts) -> Turn:
+    turn = turn.change(result_code=facts.code)
+    return _tried(turn, facts.asked_at, facts.via) if facts.via is Via.INQUIRY else turn
+
+
+def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
+    unanswered = turn.payment.unanswered
+    if news.misconfigured and not unanswered:
+        turn = turn.alarm(f"the gateway refuses us: {news.why}")
+    if news.left:
+        turn = _tried(turn, news.asked_at, Via.CANCEL if news.to_cancel else Via.INQUIRY)
+    return turn.change(unanswered=unanswered + 1)
+
+
+def _tried(turn: Turn, asked_at: Ms, via: Via) -> Turn:
+    """Count a try that left, and how long the tries of this phase have gone on.
+
+    Time counts from the last try to this one, but no longer than was planned between them: when
+    no worker ran for a day, a day of patience was not spent.
+    """
+    p = turn.payment
+    since = max(p.tried_at or asked_at, p.closing_time if p.status is Status.PENDING else 0)
+    spent = max(0, min(asked_at, p.next_at or asked_at) - since)
+    turn = turn.change(tried_for=p.tried_for + spent, tried_at=asked_at, unanswered=0)
+    turn = _alarm_if_long(turn, p.tried_for)
+    if via is Via.CANCEL:
+        return turn
+    cancelling = p.status is Status.CANCELLING or p.aftercare is Aftercare.CANCELLING
+    tries = p.tries if cancelling else p.tries + 1
+    return turn.change(attempts=p.attempts + 1, tries=tries, asked_at=asked_at)
+
+
+def _alarm_if_long(turn: Turn, before: Ms) -> Turn:
+    after = turn.payment.tried_for
+    if turn.payment.status is Status.PENDING and before < ALARM_LAST_INQUIRY <= after:
+        return turn.alarm("closing time has passed and the last inquiry is not answered")
+    if turn.payment.status is Status.CANCELLING and before < ALARM_CANCEL <= after:
+        return turn.alarm("the cancel is still not confirmed")
+    return turn
+
+
+def _learn(turn: Turn, facts: Facts) -> Turn:
+    p = turn.payment
+    turn = turn.change(
+        found=True,
+        payment_id=p.payment_id or facts.payment_id,
+        created_at=p.created_at or facts.created_at,
+        paid_at=facts.paid_at or p.paid_at,
+    )
+    if p.closing_agreed and p.created_at is None and facts.created_at is not None:
+        # The contract's time runs from the creation at the gateway; a date far off must not
+        # keep a payment open, so it moves by no more than that time again.
+        later = min(facts.created_at + turn.policy.closing, p.closing_time + turn.policy.closing)
+        return turn.change(closing_time=max(p.closing_time, later))
+    return turn

@@ -1,0 +1,56 @@
+"""What all tests share: a real Valkey, and logs that know their own names."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from worker import logs
+from worker.embedded import embedded_server
+from worker.values import LogFormat, LogLevel
+
+GIVEN = os.environ.get("TEST_REDIS_URL", "")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _strict_logs() -> None:
+    logs.configure(LogFormat.JSON, LogLevel.DEBUG, strict=True)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The server of this test process: one of its own, or the one that TEST_REDIS_URL names."""
+    if GIVEN:
+        yield GIVEN
+    else:
+        with embedded_server() as url:
+            yield url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test has."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+async def redis(redis_url: str, prefix: str) -> AsyncIterator[Redis]:
+    """A client that gives text. A server of our own is empty; one of yours is left as it was."""
+    client = Redis.from_url(redis_url, decode_responses=True)
+    if not GIVEN:
+        await client.flushdb()
+    yield client
+    async for key in client.scan_iter(match=f"*{prefix}*", count=1000):
+        await client.delete(key)
+    await client.aclose()
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[EventDict]]:
+    """What is logged during the test; a line that is not on the list fails it."""
+    with capture_logs(processors=[logs.check_name]) as lines:
+        yield lines

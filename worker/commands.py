@@ -1,0 +1,336 @@
+"""Commands of the merchant: from the stream or as arq jobs, checked here, carried out by `jobs`.
+
+A command that cannot be read goes to the dead stream with the reason, is answered by
+`command.rejected`, and holds up no other.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from jobs.commands import carry_out
+from jobs.model import Ms, OnTimeout, Rejected
+from jobs.news import Ask, Order, Track
+from jobs.schedule import DAY, SECOND
+from jobs.tools import Tools
+from worker.keys import Keys
+from worker.logs import log
+from worker.messages import (
+    PAYMENT_ID,
+    PAYMENT_REQUEST_ID,
+    Unreadable,
+    parse_amount,
+    parse_object,
+    parse_time,
+)
+from worker.store import Store
+
+GROUP = "reconciler"
+BATCH = 64
+READ_BLOCK: Ms = 1000
+RETRY_IDLE: Ms = 2 * SECOND  #: a command left unacknowledged is taken up again after this
+MAX_DELIVERIES = 10  #: a command that fails this often fails always: a person must look at it
+
+MAX_AHEAD: Ms = 30 * DAY  #: a closing time further off is a mistake in units
+MAX_EXPIRES_IN = 30 * 86_400  #: seconds
+MAX_REFERENCE_BYTES = 256
+MAX_REASON_CHARS = 256
+
+
+@dataclass(slots=True)
+class BadCommand(Exception):
+    """A command that is not carried out; `message` says what to write instead."""
+
+    reason: str  #: malformed, unknown_type or unknown_account
+    message: str
+    client_id: str = ""
+    payment_request_id: str = ""
+
+
+# Reading
+
+
+def read_command(
+    type_: str, data: str, id_: str, at: Ms, accounts: Collection[str]
+) -> Track | Order:
+    """The command in `data` (JSON), written at `at`; `BadCommand` if it cannot be carried out."""
+    if type_ not in _FIELDS:
+        known = ", ".join(_FIELDS)
+        raise BadCommand("unknown_type", f"type {type_[:64]!r} is unknown: write one of {known}")
+    try:
+        said = parse_object(data.encode(errors="surrogatepass"))
+    except Unreadable as fault:
+        raise BadCommand("malformed", f"data is not a JSON object ({fault.why})") from None
+    request_id = _request_id(said)
+    try:
+        _check_fields(type_, said)
+        client_id = _client_id(said, accounts)
+    except BadCommand as bad:
+        bad.payment_request_id = request_id
+        raise
+    try:
+        if type_ == "payment.track":
+            return _track(said, id_, at, client_id, request_id)
+        return Order(
+            ask=Ask(type_),
+            id=id_,
+            at=at,
+            client_id=client_id,
+            payment_request_id=request_id,
+            reason=_text(said, "reason", MAX_REASON_CHARS),
+        )
+    except BadCommand as bad:
+        bad.client_id, bad.payment_request_id = client_id, request_id
+        raise
+
+
+_ALWAYS = ("paymentRequestId", "clientId")
+_FIELDS: Mapping[str, Sequence[str]] = {
+    "payment.track": (
+        *_ALWAYS,
+        "paymentAmount",
+        "paymentExpiryTime",
+        "paymentExpireTime",
+        "expiresIn",
+        "paymentId",
+        "onTimeout",
+        "reference",
+        "callbackUrl",
+    ),
+    "payment.cancel": (*_ALWAYS, "reason"),
+    "payment.recheck": (*_ALWAYS, "reason"),
+    "payment.forget": (*_ALWAYS, "reason"),
+}
+
+
+def _check_fields(type_: str, said: Mapping[str, Any]) -> None:
+    """A misspelt field would be a wish silently ignored."""
+    for name in said:
+        if name not in _FIELDS[type_]:
+            known = ", ".join(_FIELDS[type_])
+            raise BadCommand("malformed", f"{name[:64]!r} is not a field of {type_}: {known}")
+
+
+def _request_id(said: Mapping[str, Any]) -> str:
+    value = said.get("paymentRequestId")
+    if not isinstance(value, str) or not PAYMENT_REQUEST_ID.fullmatch(value):
+        raise BadCommand("malformed", "paymentRequestId: write 1 to 64 of A-Z a-z 0-9 _ . : -")
+    return value
+
+
+def _client_id(said: Mapping[str, Any], accounts: Collection[str]) -> str:
+    value = said.get("clientId")
+    if value is None and len(accounts) == 1:
+        return next(iter(accounts))
+    if value is None:
+        raise BadCommand("malformed", "clientId: there are several accounts; name one")
+    if not isinstance(value, str) or value not in accounts:
+        raise BadCommand("unknown_account", "clientId: no such account is configured here")
+    return value
+
+
+def _track(said: Mapping[str, Any], id_: str, at: Ms, client_id: str, request_id: str) -> Track:
+    try:
+        amount = parse_amount(said.get("paymentAmount"))
+    except Unreadable:
+        raise BadCommand(
+            "malformed",
+            'paymentAmount: write {"currency": "USD", "value": "599"}, in the smallest unit',
+        ) from None
+    if said.get("callbackUrl"):
+        raise BadCommand("malformed", "callbackUrl: no callback hosts are allowed here")
+    return Track(
+        id=id_,
+        at=at,
+        client_id=client_id,
+        payment_request_id=request_id,
+        amount=amount,
+        closing_time=_closing_time(said, at),
+        payment_id=_payment_id(said),
+        on_timeout=_on_timeout(said),
+        reference=_reference(said),
+    )
+
+
+def _closing_time(said: Mapping[str, Any], at: Ms) -> Ms | None:
+    given = [n for n in ("paymentExpiryTime", "paymentExpireTime", "expiresIn") if n in said]
+    if len(given) > 1:
+        raise BadCommand("malformed", f"{' and '.join(given)}: write only one of them")
+    if not given:
+        return None
+    value = said[given[0]]
+    if given[0] == "expiresIn":
+        return at + _expires_in(value) * SECOND
+    closing_time = parse_time(value) if isinstance(value, str) else None
+    if closing_time is None:
+        message = f"{given[0]}: write ISO 8601 with an offset, as in 2026-01-02T03:04:05+08:00"
+        raise BadCommand("malformed", message)
+    if closing_time > at + MAX_AHEAD:
+        raise BadCommand("malformed", f"{given[0]}: more than 30 days ahead")
+    return closing_time
+
+
+def _expires_in(value: object) -> int:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not re.fullmatch("[1-9][0-9]{0,6}", text) or int(text) > MAX_EXPIRES_IN:
+        raise BadCommand("malformed", f"expiresIn: write whole seconds from 1 to {MAX_EXPIRES_IN}")
+    return int(text)
+
+
+def _payment_id(said: Mapping[str, Any]) -> str:
+    value = said.get("paymentId", "")
+    if value != "" and not (isinstance(value, str) and PAYMENT_ID.fullmatch(value)):
+        raise BadCommand("malformed", "paymentId: write the gateway's id, at most 64 characters")
+    return str(value)
+
+
+def _on_timeout(said: Mapping[str, Any]) -> OnTimeout:
+    value = said.get("onTimeout", "cancel")
+    if value not in tuple(OnTimeout):
+        raise BadCommand("malformed", "onTimeout: write cancel or report")
+    return OnTimeout(value)
+
+
+def _reference(said: Mapping[str, Any]) -> str:
+    value = said.get("reference", "")
+    if not isinstance(value, str) or len(value.encode()) > MAX_REFERENCE_BYTES:
+        raise BadCommand("malformed", f"reference: write at most {MAX_REFERENCE_BYTES} bytes")
+    return value
+
+
+def _text(said: Mapping[str, Any], name: str, limit: int) -> str:
+    value = said.get(name, "")
+    if not isinstance(value, str) or len(value) > limit:
+        raise BadCommand("malformed", f"{name}: write at most {limit} characters")
+    return value
+
+
+# Carrying out
+
+
+async def execute(type_: str, data: str, id_: str, at: Ms, tools: Tools) -> bool:
+    """The one code path of every command. False: its payment is not tracked yet, try again."""
+    command = read_command(type_, data, id_, at, tools.accounts)
+    done = await carry_out(command, tools)
+    if done:
+        log.info("command.accepted", command=type_, command_id=id_)
+    return done
+
+
+def rejection_of(bad: BadCommand, type_: str, id_: str) -> Rejected:
+    """The answer to a command that could not be read."""
+    return Rejected(
+        command_id=id_,
+        command=type_,
+        reason=bad.reason,
+        message=bad.message,
+        client_id=bad.client_id,
+        payment_request_id=bad.payment_request_id,
+    )
+
+
+# The stream
+
+
+class CommandStream:
+    """The worker's place in the consumer group of the command stream."""
+
+    def __init__(self, redis: Redis, store: Store, keys: Keys, tools: Tools, consumer: str) -> None:
+        self._redis, self._store, self._keys = redis, store, keys
+        self._tools, self._consumer = tools, consumer
+
+    async def run(self) -> None:
+        """Read for ever; when Redis is away, wait and go on."""
+        made = False
+        while True:
+            try:
+                if not made:
+                    await make_group(self._redis, self._keys.commands, GROUP)
+                    made = True
+                await self.read()
+            except (RedisError, OSError) as fault:
+                made = False
+                log.warning("worker.redis_waiting", fault=str(fault)[:200], task="commands")
+                await asyncio.sleep(1)
+
+    async def read(self) -> int:
+        """Take up what was left lying, then what is new; how many entries there were."""
+        group = (self._keys.commands, GROUP, self._consumer)
+        left = (await self._redis.xautoclaim(*group, RETRY_IDLE, "0", count=BATCH))[1]
+        streams: dict[Any, Any] = {self._keys.commands: ">"}
+        block = None if left else READ_BLOCK
+        new = await self._redis.xreadgroup(GROUP, self._consumer, streams, count=BATCH, block=block)
+        entries = [*left, *(new[0][1] if new else [])]
+        for entry_id, fields in entries:
+            await self._handle(_text_of(entry_id), fields or {})
+        return len(entries)
+
+    async def _handle(self, entry_id: str, raw: Mapping[Any, Any]) -> None:
+        fields = {_text_of(name): value for name, value in raw.items()}
+        type_ = _text_of(fields.get("type", b""))
+        data = _text_of(fields.get("data", b""))
+        try:
+            done = await execute(
+                type_, data, entry_id, int(entry_id.partition("-")[0]), self._tools
+            )
+        except BadCommand as bad:
+            await self._bury(entry_id, raw, bad, type_)
+        except (RedisError, OSError):
+            raise
+        except Exception:
+            log.exception("job.failed", job="command", command_id=entry_id)
+            await self._bury_if_hopeless(entry_id, raw, type_)
+        else:
+            if done:
+                await self._redis.xack(self._keys.commands, GROUP, entry_id)
+
+    async def _bury(
+        self,
+        entry_id: str,
+        raw: Mapping[Any, Any],
+        bad: BadCommand,
+        type_: str,
+        deliveries: int = 1,
+    ) -> None:
+        """To the dead stream, answered and acknowledged. A second run answers with the same id."""
+        await self._store.reject(rejection_of(bad, type_[:64], entry_id))
+        facts = {"error": f"{bad.reason}: {bad.message}", "deliveries": deliveries}
+        dead: dict[Any, Any] = {**raw, **facts, "origin_id": entry_id}
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(self._keys.dead, dead)
+            pipe.xack(self._keys.commands, GROUP, entry_id)
+            await pipe.execute()
+        log.warning("command.dead", command_id=entry_id, reason=bad.reason, message=bad.message)
+
+    async def _bury_if_hopeless(self, entry_id: str, raw: Mapping[Any, Any], type_: str) -> None:
+        pending = await self._redis.xpending_range(
+            self._keys.commands, GROUP, entry_id, entry_id, count=1
+        )
+        deliveries = pending[0]["times_delivered"] if pending else 0
+        if deliveries >= MAX_DELIVERIES:
+            bad = BadCommand("malformed", "carrying it out failed again and again; see the log")
+            await self._bury(entry_id, raw, bad, type_, deliveries)
+
+
+async def make_group(redis: Redis, stream: str, group: str) -> None:
+    """A consumer group that starts at the stream's beginning; nothing if it is there."""
+    try:
+        await redis.xgroup_create(stream, group, "0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+
+
+def _text_of(raw: Any) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+
+
+def encode_data(data: Mapping[str, Any]) -> str:
+    """The `data` of a command as JSON."""
+    return json.dumps(data, separators=(",", ":"))

@@ -1,0 +1,169 @@
+"""How a setting is declared and found.
+
+It is taken from a command-line flag, else from the environment, else from `.env`, else it has its
+default; empty is as good as not set. A secret may also stand in a file named by `NAME_FILE`. All
+faults are found in one go, and none repeats a secret.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Flag, auto
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from dotenv.parser import parse_stream
+
+T = TypeVar("T")
+
+MAX_SHOWN = 60  #: characters of a wrong value shown in a fault: enough to find it again
+OUR_PREFIXES = ("ALIPAY_", "RECONCILER_")  #: where a name that nobody knows is probably misspelt
+NEAR = 0.85  #: how like a name must be to one of ours: one or two letters off
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; `faults` says for each what is wrong and what to do."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+
+
+class Need(Flag):
+    """What a process does decides what it must know: a receiver holds no key that can sign."""
+
+    COMMANDS = auto()  #: Redis alone: `track`, `status`, `pending`
+    NOTIFICATIONS = auto()  #: the gateway's public keys, too: the receiver
+    GATEWAY = auto()  #: and our private key: the worker
+
+
+EVERYTHING = Need.COMMANDS | Need.NOTIFICATIONS | Need.GATEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable. It must be set where `default` is None and the process needs it."""
+
+    name: str
+    parse: Callable[[str], object]
+    default: str | None
+    meaning: str
+    secret: bool
+    need: Need
+
+
+def setting(
+    name: str,
+    parse: Callable[[str], T],
+    default: str | None,
+    meaning: str,
+    *,
+    secret: bool = False,
+    need: Need = EVERYTHING,
+) -> T:
+    """A dataclass field that is read from the variable `name`."""
+    entry = Setting(name, parse, default, meaning, secret, need)
+    return cast(T, field(repr=not secret, metadata={"setting": entry}))
+
+
+def declared(kind: type) -> dict[str, Setting]:
+    """The settings of a dataclass, by the name of the field."""
+    return {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
+
+
+class Environment:
+    """Where the variables stand, the strongest place first, and the faults found so far."""
+
+    def __init__(
+        self, environ: Mapping[str, str], dotenv: Path | None, overrides: Mapping[str, str] | None
+    ) -> None:
+        self.faults: list[str] = []
+        layers = (overrides or {}, environ, self._read_dotenv(dotenv) if dotenv else {})
+        self.layers = [_set_ones(layer) for layer in layers]
+
+    def read(self, kind: type, need: Need) -> dict[str, Any]:
+        """The fields of `kind` that could be read; one not needed has its default, if any."""
+        found = {}
+        for attribute, entry in declared(kind).items():
+            try:
+                text = self._find(entry) if entry.need & need else entry.default
+                if text is not None:
+                    found[attribute] = _parse(entry, text)
+                elif entry.need & need:
+                    self.faults.append(f"{entry.name} is not set. {entry.meaning}")
+            except ValueError as error:
+                self.faults.append(str(error))
+        return found
+
+    def look_for_misspelt(self, kinds: Sequence[type], need: Need) -> None:
+        """A variable that nearly has the name of one that is not set.
+
+        Other names that begin like ours may well belong to the merchant's own system.
+        """
+        entries = [entry for kind in kinds for entry in declared(kind).values()]
+        seen = {name for layer in self.layers for name in layer}
+        known = {variant for entry in entries for variant in _variants(entry)}
+        missing = [e.name for e in entries if e.need & need and seen.isdisjoint(_variants(e))]
+        for name in sorted(seen - known):
+            near = difflib.get_close_matches(name, missing, n=1, cutoff=NEAR)
+            if near and name.startswith(OUR_PREFIXES):
+                self.faults.append(f"{name} is unknown: did you mean {near[0]}?")
+
+    def _find(self, entry: Setting) -> str | None:
+        for layer in self.layers:
+            given = [name for name in _variants(entry) if name in layer]
+            if len(given) > 1:
+                raise ValueError(f"{' and '.join(given)} are both set: keep one")
+            if given == [entry.name]:
+                return layer[entry.name]
+            if given:
+                return _read_secret(given[0], Path(layer[given[0]]))
+        return entry.default
+
+    def _read_dotenv(self, path: Path) -> dict[str, str]:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            self.faults.append(f"{path} cannot be read: {_why(error)}")
+            return {}
+        lines = list(parse_stream(StringIO(text)))
+        self.faults += [
+            f"{path}, line {line.original.line}, cannot be read: write NAME=value"
+            for line in lines
+            if line.error
+        ]
+        return {line.key: line.value or "" for line in lines if line.key}
+
+
+def _set_ones(layer: Mapping[str, str]) -> dict[str, str]:
+    return {name: text.strip() for name, text in layer.items() if text.strip()}
+
+
+def _variants(entry: Setting) -> tuple[str, ...]:
+    return (entry.name, entry.name + "_FILE") if entry.secret else (entry.name,)
+
+
+def _parse(entry: Setting, text: str) -> object:
+    try:
+        return entry.parse(text)
+    except ValueError as error:
+        shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+        given = entry.name if entry.secret else f"{entry.name}={shown!r}"
+        raise ValueError(f"{given}: {error}") from None
+
+
+def _read_secret(name: str, path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}: {path} cannot be read: {_why(error)}") from None
+    if not text:
+        raise ValueError(f"{name}: {path} is empty")
+    return text
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "it is not text"

@@ -1,0 +1,125 @@
+"""One account's line to the gateway: signed questions out, verified answers in.
+
+Whatever goes wrong on the way is `Silence`: it says that nothing is known, and nothing more.
+"""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TypeVar
+
+import aiohttp
+from multidict import CIMultiDictProxy
+
+from jobs.model import Ms, Payment
+from jobs.news import CancelAnswer, InquiryAnswer, Silence
+from worker import messages
+from worker.messages import Endpoint, Unreadable
+from worker.settings import Account
+from worker.signature import Reason, Signed, Untrusted, signature_header, verify
+
+#: An answer lists a payment's refunds and quotes; the largest known is 200 KB. More is no answer.
+MAX_ANSWER_BYTES = 512 * 1024
+
+A = TypeVar("A", InquiryAnswer, CancelAnswer)
+
+
+class HttpGateway:
+    """Implements `jobs.tools.Gateway` over HTTP."""
+
+    def __init__(self, session: aiohttp.ClientSession, account: Account, timeout: Ms) -> None:
+        self._session = session
+        self._account = account
+        self._timeout = timeout / 1000
+
+    async def inquire(self, payment: Payment, asked_at: Ms) -> InquiryAnswer | Silence:
+        """docs.antom.com/ac/ams/paymentri_online"""
+        body = messages.inquiry_body(payment.payment_request_id)
+        return await self._ask("inquiryPayment", body, asked_at, messages.parse_inquiry_answer)
+
+    async def cancel(self, payment: Payment, asked_at: Ms) -> CancelAnswer | Silence:
+        """docs.antom.com/ac/ams/paymentc_online"""
+        body = messages.cancel_body(payment.payment_request_id)
+        return await self._ask("cancel", body, asked_at, messages.parse_cancel_answer)
+
+    async def _ask(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        asked_at: Ms,
+        parse: Callable[[bytes, Ms, Ms | None], A],
+    ) -> A | Silence:
+        def silence(why: str, left: bool = True) -> Silence:
+            return Silence(asked_at=asked_at, why=why, to_cancel=endpoint == "cancel", left=left)
+
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer, answered_at = await self._exchange(endpoint, body, asked_at)
+            return parse(answer, asked_at, answered_at)
+        except TimeoutError:
+            return silence("timeout")
+        except aiohttp.ClientConnectorError:
+            return silence("not_connected", left=False)
+        except aiohttp.ClientError:
+            return silence("connection_lost")
+        except NoAnswerHere as reply:
+            return silence(str(reply))
+        except Untrusted as doubt:
+            return silence(f"untrusted_{doubt.reason}")
+        except Unreadable:
+            return silence("unreadable")
+
+    async def _exchange(
+        self, endpoint: Endpoint, body: bytes, asked_at: Ms
+    ) -> tuple[bytes, Ms | None]:
+        """The verified body of an answer, and its response-time."""
+        account = self._account
+        path = messages.api_path(account.client_id, endpoint)
+        asked = Signed(path=path, client_id=account.client_id, time=str(asked_at), body=body)
+        signature = signature_header(asked, account.private_key, account.key_version)
+        headers = messages.request_headers(asked, signature, account.agent_token or "")
+        async with self._session.post(
+            account.gateway_url + path, data=body, headers=headers, allow_redirects=False
+        ) as reply:
+            if reply.status != HTTPStatus.OK:
+                raise NoAnswerHere(f"http_{reply.status}")
+            answer = await _read(reply.content)
+            said_at = _one(reply.headers, "response-time")
+            answered = Signed(path, _one(reply.headers, "client-id"), said_at, answer)
+            header = _one(reply.headers, "signature")
+            verify(answered, header, client_id=account.client_id, keys=account.public_keys)
+            return answer, messages.parse_time(said_at)
+
+
+class NoAnswerHere(Exception):
+    """HTTP of some kind, but not an answer of the gateway."""
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    chunks = bytearray()
+    async for chunk in content.iter_any():
+        chunks += chunk
+        if len(chunks) > MAX_ANSWER_BYTES:
+            raise NoAnswerHere("too_large")
+    return bytes(chunks)
+
+
+def _one(headers: CIMultiDictProxy[str], name: str) -> str:
+    """The only header of this name: which of two was meant is for nobody to guess."""
+    values = headers.getall(name, [])
+    if not values:
+        raise Untrusted(Reason.HEADER_MISSING)
+    if len(values) > 1:
+        raise Untrusted(Reason.HEADER_REPEATED)
+    return values[0]
+
+
+def open_session(connections: int) -> aiohttp.ClientSession:
+    """A session for the gateway: no cookies, no proxies from the environment, no compression."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept-Encoding": "identity", "User-Agent": "payment-reconciler"},
+        timeout=aiohttp.ClientTimeout(total=None),  # each exchange has its own
+        auto_decompress=False,
+    )

@@ -1,0 +1,69 @@
+"""What is kept, and for how long. Nothing is deleted that somebody may still have to read."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs.model import Ms
+from jobs.schedule import DAY, HOUR
+from worker.logs import log
+from worker.store import Store
+
+PARKED_FOR: Ms = 72 * HOUR  #: the gateway resends for 24 h; a merchant's outage may take a weekend
+OUTCOMES_AT_LEAST: Ms = 7 * DAY
+ODD_BYTES = 64 * 1024 * 1024  #: quarantine and dead commands: enough to study, not to fill Redis
+
+
+async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
+    """Trim every stream and empty the parking; one pass, safe to run in several workers."""
+    keys, now = store.keys, store.now()
+    unparked = await _unpark(redis, store, now - PARKED_FOR)
+    if unparked:
+        log.error("notification.never_tracked", count=unparked)
+    await _trim(redis, keys.commands, await oldest_needed(redis, keys.commands, now))
+    outcomes = min(await oldest_needed(redis, keys.outcomes, now), now - OUTCOMES_AT_LEAST)
+    await _trim(redis, keys.outcomes, max(outcomes, now - retention))
+    for stream in (keys.quarantine, keys.dead):
+        await _trim(redis, stream, now - retention)
+        await _shrink(redis, stream, ODD_BYTES)
+    log.debug("retention.completed")
+
+
+async def oldest_needed(redis: Redis, stream: str, now: Ms) -> Ms:
+    """The time of the oldest entry that a consumer group has not acknowledged; `now` if none."""
+    if not await redis.exists(stream):
+        return now
+    needed = now
+    for group in await redis.xinfo_groups(stream):
+        pending = await redis.xpending(stream, group["name"])
+        first = pending["min"] if pending["pending"] else group["last-delivered-id"]
+        needed = min(needed, _ms_of(first))
+    return needed
+
+
+async def _unpark(redis: Redis, store: Store, before: Ms) -> int:
+    """Notifications of payments that nobody tracked in time go to quarantine."""
+    moved = 0
+    for raw in await redis.zrangebyscore(store.keys.parked, "-inf", before, start=0, num=1000):
+        moved += await store.unpark(_text(raw), before)
+    return moved
+
+
+async def _trim(redis: Redis, stream: str, before: Ms) -> None:
+    await redis.xtrim(stream, minid=f"{before}-0", approximate=False)
+
+
+async def _shrink(redis: Redis, stream: str, limit: int) -> None:
+    """Drop the oldest part of a stream that has grown beyond `limit` bytes."""
+    size = await redis.memory_usage(stream, samples=100) or 0
+    if size > limit:
+        length = await redis.xlen(stream)
+        await redis.xtrim(stream, maxlen=length * limit // size, approximate=False)
+
+
+def _ms_of(entry_id: Any) -> Ms:
+    return int(_text(entry_id).partition("-")[0])
+
+
+def _text(raw: Any) -> str:
+    return raw.decode() if isinstance(raw, bytes) else str(raw)

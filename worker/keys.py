@@ -1,0 +1,68 @@
+"""The names of our keys in Redis. `{id}` is `<client-id>:<paymentRequestId>`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names by prefix; a client id holds no colon, so every name can be read back."""
+
+    prefix: str = "reconciler"
+
+    def _name(self, name: str) -> str:
+        return f"{self.prefix}:v1:{name}"
+
+    # One per payment
+
+    def payment(self, key: str) -> str:
+        return self._name(f"payment:{key}")
+
+    def timeline(self, key: str) -> str:
+        return self._name(f"timeline:{key}")
+
+    def inbox(self, key: str) -> str:
+        return self._name(f"inbox:{key}")
+
+    def heard(self, key: str) -> str:
+        """Digests of the notifications received, so that a resend is known as one."""
+        return self._name(f"heard:{key}")
+
+    def job(self, key: str) -> str:
+        """The id of a payment's one arq job."""
+        return f"{self.prefix}:{key}"
+
+    # One for all
+
+    @property
+    def open(self) -> str:
+        return self._name("open")
+
+    @property
+    def parked(self) -> str:
+        return self._name("parked")
+
+    @property
+    def brake(self) -> str:
+        """Payments in a row that were never found, by client id."""
+        return self._name("brake")
+
+    @property
+    def commands(self) -> str:
+        return self._name("commands")
+
+    @property
+    def dead(self) -> str:
+        return self._name("commands:dead")
+
+    @property
+    def outcomes(self) -> str:
+        return self._name("outcomes")
+
+    @property
+    def quarantine(self) -> str:
+        return self._name("quarantine")
+
+    @property
+    def queue(self) -> str:
+        """arq's queue."""
+        return f"{self.prefix}:queue"

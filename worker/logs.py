@@ -1,0 +1,220 @@
+"""What is logged and how: one line per fact on stderr, its name from a closed list.
+
+    from worker.logs import log
+    log.info("payment.tracked", client_id=..., payment_request_id=...)
+
+Lines are JSON, or easy on the eye on a terminal. What other libraries log comes out in the same
+form. Secrets, signatures and bodies are taken out on the way.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+import structlog
+from structlog.stdlib import BoundLogger, ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from worker.values import LogFormat, LogLevel
+
+DEBUG, INFO, WARNING, ERROR = LogLevel
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    level: LogLevel
+    meaning: str  #: what happened and, where a person must act, what to do
+
+
+#: Every line there is: dotted facts in the past tense. Whoever logs a new one adds it here.
+EVENTS: Mapping[str, Entry] = {
+    "worker.started": Entry(INFO, "The worker follows payments from here on."),
+    "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended."),
+    "worker.redis_waiting": Entry(WARNING, "Redis does not answer; the worker waits for it."),
+    "worker.redis_back": Entry(INFO, "Redis answers again."),
+    "worker.failed": Entry(ERROR, "The worker broke and starts again. Report the traceback."),
+    "receiver.started": Entry(INFO, "The receiver takes notifications from here on."),
+    "receiver.stopped": Entry(INFO, "The receiver answered its last request and ended."),
+    "receiver.store_down": Entry(
+        WARNING, "Redis could not keep a notification: answered 503, the gateway sends it again."
+    ),
+    "receiver.failed": Entry(ERROR, "The receiver broke on a request. Report the traceback."),
+    "settings.rejected": Entry(ERROR, "The settings cannot be used. Mend each fault and restart."),
+    "notification.accepted": Entry(INFO, "A genuine notification is kept and acknowledged."),
+    "notification.rejected": Entry(WARNING, "A message that nothing proves genuine was refused."),
+    "notification.encrypted": Entry(
+        ERROR, "An encrypted message was refused. Ask the gateway not to encrypt notifications."
+    ),
+    "notification.ignored": Entry(WARNING, "A genuine notification of a kind that is not ours."),
+    "notification.quarantined": Entry(
+        WARNING, "A genuine notification could not be understood. It is kept: look at it."
+    ),
+    "notification.never_tracked": Entry(
+        ERROR, "Notifications of payments that nobody tracked went to quarantine after 72 h."
+    ),
+    "notification.applied": Entry(INFO, "A payment's record has taken in a notification."),
+    "http.malformed": Entry(WARNING, "Something that is no HTTP request came in."),
+    "payment.tracked": Entry(INFO, "A payment is followed from here on."),
+    "payment.changed": Entry(INFO, "A payment has another status."),
+    "payment.final": Entry(INFO, "A payment ended; the line tells its whole story."),
+    "payment.alarmed": Entry(ERROR, "A payment needs a person. Look at its timeline."),
+    "account.unknown": Entry(ERROR, "A payment's client id has no settings here. Add its account."),
+    "inquiry.completed": Entry(INFO, "The gateway answered an inquiry."),
+    "inquiry.unanswered": Entry(WARNING, "An inquiry got no answer that counts; it is repeated."),
+    "cancel.sent": Entry(INFO, "A cancel is about to leave."),
+    "cancel.completed": Entry(INFO, "The gateway answered a cancel."),
+    "outcome.published": Entry(INFO, "The merchant was told something about a payment."),
+    "command.accepted": Entry(INFO, "A command was carried out."),
+    "command.rejected": Entry(WARNING, "A command was not carried out; the merchant was told why."),
+    "command.dead": Entry(ERROR, "A command cannot be understood. It is kept: mend its sender."),
+    "sweep.completed": Entry(WARNING, "Overdue payments whose job was lost were woken."),
+    "sweep.failed": Entry(ERROR, "A sweep broke; the next one follows. Report the traceback."),
+    "job.failed": Entry(ERROR, "A job broke and is repeated. Report the traceback."),
+    "record.unreadable": Entry(
+        ERROR, "A record was written by another version, and is left alone. Upgrade this process."
+    ),
+    "retention.completed": Entry(DEBUG, "What was kept long enough was deleted."),
+    "retention.failed": Entry(ERROR, "Housekeeping broke; it is repeated. Report the traceback."),
+    "store.empty": Entry(WARNING, "Redis holds nothing of ours: a first start, or data was lost."),
+    "library.logged": Entry(WARNING, "A library we use said something; `message` holds it."),
+    "log.unregistered": Entry(ERROR, "A line is not on this list. Report its name."),
+}
+
+#: Names under which a secret, or a payment's details, might be logged by mistake.
+HIDDEN = frozenset(
+    {"signature", "private_key", "agent_token", "body", "authorization", "password", "secret"}
+)
+REDACTED = "[redacted]"
+
+#: arq logs the arguments of its jobs at info. aiohttp's access log would repeat our own lines.
+QUIET = {"arq": logging.WARNING, "aiohttp.access": logging.WARNING}
+
+
+log = cast(BoundLogger, structlog.get_logger("reconciler"))
+
+
+def configure(
+    log_format: LogFormat = LogFormat.AUTO, level: LogLevel = INFO, *, strict: bool = False
+) -> None:
+    """Send every log line of the process to stderr. `strict`, for tests: unknown names raise."""
+    structlog.configure(
+        processors=[
+            check_name if strict else mark_unknown_name,
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=BoundLogger,
+    )
+    handler = logging.StreamHandler()
+    handler.set_name("reconciler")
+    handler.setFormatter(_formatter(log_format))
+    root = logging.getLogger()
+    root.handlers = [h for h in root.handlers if h.get_name() != "reconciler"] + [handler]
+    root.setLevel(level.upper())
+    for name, at_least in QUIET.items():
+        logging.getLogger(name).setLevel(at_least)
+
+
+def check_name(_: WrappedLogger, method: str, line: EventDict) -> EventDict:
+    """Raise if the line is not on the list, or is logged at another level than the list says."""
+    name, level = line["event"], _LEVEL_OF.get(method, method)
+    if name not in EVENTS:
+        raise ValueError(f"{name!r} is not in logs.EVENTS: add it")
+    if EVENTS[name].level != level:
+        raise ValueError(f"{name} is logged at {level}, in logs.EVENTS it is {EVENTS[name].level}")
+    return line
+
+
+def mark_unknown_name(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """In production a line is worth more than its name."""
+    if line["event"] in EVENTS:
+        return line
+    return {**line, "event": "log.unregistered", "unregistered": line["event"]}
+
+
+_LEVEL_OF = {"exception": "error", "critical": "error", "fatal": "error", "warn": "warning"}
+
+
+def _formatter(log_format: LogFormat) -> ProcessorFormatter:
+    on_terminal = sys.stderr.isatty()
+    console = log_format == LogFormat.CONSOLE or (log_format == LogFormat.AUTO and on_terminal)
+    # The renderer's own tracebacks would show local variables, and with them keys.
+    pretty = structlog.dev.ConsoleRenderer(
+        colors=on_terminal, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    ending: list[Processor] = (
+        [escape, pretty] if console else [structlog.processors.JSONRenderer(default=str)]
+    )
+    return ProcessorFormatter(
+        foreign_pre_chain=[adopt],
+        pass_foreign_args=True,
+        processors=[
+            stamp,
+            ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redact,
+            *ending,
+        ],
+    )
+
+
+def adopt(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Give a line of another library a name of ours."""
+    record: logging.LogRecord = line["_record"]
+    args = line.pop("positional_args", ())
+    if record.name == "aiohttp.server":
+        return {**line, **_server_trouble(record), "peer": args[0] if args else None}
+    said = {"level": record.levelname.lower(), "logger": record.name, "message": line["event"]}
+    return {**line, **said, "event": "library.logged"}
+
+
+def _server_trouble(record: logging.LogRecord) -> EventDict:
+    """What aiohttp could not parse, it logs together with the request: say only what it was."""
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__module__ == "aiohttp.http_exceptions":  # cheaper than to import aiohttp here
+        given = {"error": type(error).__name__, "exc_info": None}
+        return {"event": "http.malformed", "level": EVENTS["http.malformed"].level, **given}
+    return {"event": "receiver.failed", "level": EVENTS["receiver.failed"].level}
+
+
+def stamp(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Time, level and name first. The time is that of the record: handlers may be slow."""
+    created = datetime.fromtimestamp(line["_record"].created, UTC)
+    at = created.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"timestamp": at, "level": line.pop("level"), "event": line.pop("event"), **line}
+
+
+def redact(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    return {key: _clean(key, value) for key, value in line.items()}
+
+
+_PASSWORD = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+
+
+def _clean(key: str, value: object) -> object:
+    if key.lower().replace("-", "_") in HIDDEN:
+        return REDACTED
+    if isinstance(value, str):
+        return _PASSWORD.sub(REDACTED, value) if "://" in value else value
+    if isinstance(value, Mapping):
+        return {str(inner): _clean(str(inner), each) for inner, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean("", each) for each in value]
+    return value
+
+
+def escape(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """What a stranger sent must not move the cursor of whoever reads the log."""
+    return {
+        key: ascii(value)
+        if isinstance(value, str) and key != "exception" and not value.isprintable()
+        else value
+        for key, value in line.items()
+    }

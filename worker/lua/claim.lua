@@ -1,0 +1,17 @@
+-- Take hold of a payment that is due: one worker gets it, for the length of a lease.
+-- The new version is the fencing token: whoever held the payment before can save nothing any more.
+-- KEYS payment, inbox, open, brake   ARGV id, client id, lease ms ('' = just look)
+-- Returns {now, fields, inbox, misses}; fields and inbox are empty where there is nothing to do.
+local payment, inbox, open, brake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local id, client, lease = ARGV[1], ARGV[2], ARGV[3]
+local now = now_ms()
+if lease ~= '' then
+  local due = redis.call('ZSCORE', open, id)
+  if not due or tonumber(due) > now or redis.call('EXISTS', payment) == 0 then
+    return {now, {}, {}, 0}
+  end
+  redis.call('ZADD', open, string.format('%.0f', now + lease), id)
+  redis.call('HINCRBY', payment, 'version', 1)
+end
+local misses = redis.call('HGET', brake, client)
+return {now, redis.call('HGETALL', payment), redis.call('LRANGE', inbox, 0, -1), tonumber(misses or 0)}

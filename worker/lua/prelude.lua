@@ -1,0 +1,16 @@
+-- Shared by all scripts. Time is Redis time in milliseconds: no other clock decides anything.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Queue the payment's one arq job at `at`: create it, move it, or repair what is left of it. Key and
+-- payload layout are arq's. Thirty days beyond `at` no payload expires before its time.
+local function arm(queue, prefix, id, at, now)
+  local job = prefix .. ':' .. id
+  local payload = '{"v":1,"t":null,"f":"follow_payment","a":["' .. id .. '"],"k":{},"et":' .. string.format('%.0f', now) .. '}'
+  local ttl = math.max(0, at - now) + 2592000000
+  redis.call('SET', 'arq:job:' .. job, payload, 'PX', string.format('%.0f', ttl))
+  redis.call('ZADD', queue, string.format('%.0f', at), job)
+end

@@ -1,0 +1,63 @@
+-- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, wake-up.
+-- KEYS payment, timeline, inbox, open, outcomes, brake, parked, queue
+-- ARGV[1] JSON: id, client, prefix, expect (version read; 0 = must be new), fields [k,v,..],
+--   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), alone (bool),
+--   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool)
+-- Returns {now, 1}, or {now, 0} where another was first and nothing is changed.
+local payment, timeline, inbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local outcomes, brake, parked, queue = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local d = cjson.decode(ARGV[1])
+local now = now_ms()
+
+local version = redis.call('HGET', payment, 'version')
+if d.expect == 0 then
+  if version then return {now, 0} end
+elseif tonumber(version or -1) ~= d.expect then
+  return {now, 0}
+end
+local mail = redis.call('LLEN', inbox) - d.heard
+if d.alone and mail > 0 then return {now, 0} end
+
+redis.call('DEL', payment)
+redis.call('HSET', payment, unpack(d.fields))
+if d.heard > 0 then redis.call('LTRIM', inbox, d.heard, -1) end
+if d.expect == 0 then redis.call('ZREM', parked, d.id) end
+
+-- Equal neighbours in the timeline are one entry with a count.
+for _, entry in ipairs(d.entries) do
+  local line = cjson.decode(entry)
+  local last = redis.call('LINDEX', timeline, -1)
+  local same = last and cjson.decode(last)
+  if same and same.source == line.source and same.what == line.what and same.detail == line.detail then
+    same.count = (same.count or 1) + 1
+    same['until'] = line.at
+    redis.call('LSET', timeline, -1, cjson.encode(same))
+  else
+    redis.call('RPUSH', timeline, entry)
+  end
+end
+redis.call('LTRIM', timeline, -200, -1)
+
+for _, fields in ipairs(d.events) do redis.call('XADD', outcomes, '*', unpack(fields)) end
+
+local at = d.at
+if mail > 0 then at = string.format('%.0f', now) end
+if at == '' then
+  redis.call('ZREM', open, d.id)
+elseif at == 'never' then
+  redis.call('ZADD', open, '+inf', d.id)
+else
+  redis.call('ZADD', open, at, d.id)
+  if d.wake then arm(queue, d.prefix, d.id, tonumber(at), now) end
+end
+
+if d.ttl > 0 then
+  redis.call('PEXPIRE', payment, d.ttl)
+  redis.call('PEXPIRE', timeline, d.ttl)
+else
+  redis.call('PERSIST', timeline)
+end
+
+if d.found then redis.call('HDEL', brake, d.client) end
+if d.missed then redis.call('HINCRBY', brake, d.client, 1) end
+return {now, 1}

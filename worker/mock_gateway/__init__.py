@@ -1,0 +1,22 @@
+"""A gateway in a box: speaks the real protocol, signs both ways, and misbehaves on demand."""
+
+from worker.mock_gateway.config import MockConfig, RealAccount, Switches, refuse_real_account
+from worker.mock_gateway.ledger import Ledger, Truth, agrees
+from worker.mock_gateway.order import Standing
+from worker.mock_gateway.running import RunningMock, start
+from worker.mock_gateway.scenarios import SCENARIOS, Scenario
+
+__all__ = [
+    "SCENARIOS",
+    "Ledger",
+    "MockConfig",
+    "RealAccount",
+    "RunningMock",
+    "Scenario",
+    "Standing",
+    "Switches",
+    "Truth",
+    "agrees",
+    "refuse_real_account",
+    "start",
+]

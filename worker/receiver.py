@@ -1,0 +1,277 @@
+"""The receiver of notifications: verify, keep, answer. It does not act.
+
+Before a signature is proven a message costs little and leaves nothing but a log line. Once it is
+proven nothing of it may be lost, however odd it is; the answer that the gateway takes as "received"
+leaves us only when the message is safe in Redis.
+
+Source: docs.antom.com/ac/ams/paymentrn_online
+"""
+
+import asyncio
+import hashlib
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.helpers import parse_mimetype
+from redis.exceptions import RedisError
+
+from jobs.news import Notification, Unusable
+from worker import messages
+from worker.logs import log
+from worker.messages import ACK, Unreadable
+from worker.scripts import NotDurable
+from worker.signature import Reason, Signed, Untrusted, verify
+from worker.store import Store, write_mail
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+#: Real notifications have about 1 KB; what is far larger is not read, let alone verified.
+MAX_BODY_BYTES = 64 * 1024
+#: Time for a body to arrive: the gateway sends it at once, a slow sender only holds a connection.
+BODY_SECONDS = 3.0
+#: Time between requests on one connection; it also limits how long headers may dribble in.
+KEEPALIVE_SECONDS = 15.0
+
+#: What is answered to a message that is not believed: the status and what would help.
+REFUSALS: Mapping[Reason, tuple[HTTPStatus, str]] = {
+    Reason.METHOD: (HTTPStatus.METHOD_NOT_ALLOWED, "send notifications by POST"),
+    Reason.PATH: (HTTPStatus.NOT_FOUND, "no notifications are received here"),
+    Reason.MEDIA_TYPE: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json in UTF-8"),
+    Reason.ENCODING: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body without encoding"),
+    Reason.ENCRYPTED: (HTTPStatus.BAD_REQUEST, "encrypted notifications are not understood"),
+    Reason.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is over 64 KiB"),
+    Reason.BODY_TIMEOUT: (HTTPStatus.REQUEST_TIMEOUT, "the body took too long"),
+    Reason.BODY_CUT: (HTTPStatus.BAD_REQUEST, "the body ended early"),
+    Reason.HEADER_MISSING: (HTTPStatus.BAD_REQUEST, "send Client-Id, Request-Time and Signature"),
+    Reason.HEADER_REPEATED: (HTTPStatus.BAD_REQUEST, "send each header once"),
+    Reason.HEADER_CHARSET: (HTTPStatus.BAD_REQUEST, "send headers in plain ASCII"),
+    Reason.TIME_CHARSET: (HTTPStatus.BAD_REQUEST, "Request-Time is not a time"),
+    Reason.NOT_OBJECT: (HTTPStatus.BAD_REQUEST, "the body is not a JSON object"),
+    Reason.SIG_SYNTAX: (HTTPStatus.BAD_REQUEST, "the Signature header is malformed"),
+    Reason.SIG_ALGORITHM: (HTTPStatus.BAD_REQUEST, "the algorithm must be RSA256"),
+    Reason.CLIENT_ID: (HTTPStatus.UNAUTHORIZED, "this client id is not served here"),
+    Reason.KEY_VERSION: (HTTPStatus.UNAUTHORIZED, "this keyVersion is not known here"),
+    Reason.SIG_MISMATCH: (HTTPStatus.UNAUTHORIZED, "the signature does not match the message"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Whom the receiver believes, and under which paths."""
+
+    keys: "Mapping[str, Mapping[int, RSAPublicKey]]"  #: by client id and key version
+    path: str
+    signed_paths: tuple[str, ...] = ()  #: what the gateway called, where a proxy rewrites the path
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request, and what its log line will say."""
+
+    request: web.Request
+    started: float = field(default_factory=time.monotonic)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """The one canonical line of this request."""
+        took = round((time.monotonic() - self.started) * 1000, 1)
+        line = {"peer": self.request.remote, "ms": took} | self.facts | facts
+        (log.info if event == "notification.accepted" else log.warning)(event, **line)
+
+
+def create_app(trust: Trust, store: Store) -> web.Application:
+    """The receiver as an aiohttp application."""
+
+    async def handle(request: web.Request) -> web.Response:
+        visit = Visit(request)
+        try:
+            message = await _verified(visit, trust)
+            result = await _keep(visit, message, store)
+        except Untrusted as doubt:
+            return _refuse(visit, doubt.reason)
+        except (RedisError, OSError, NotDurable) as fault:
+            visit.tell("receiver.store_down", fault=type(fault).__name__)
+            return _later()
+        visit.tell(f"notification.{result}")
+        return web.Response(body=ACK, content_type="application/json")
+
+    # The body limit is ours: aiohttp's own would answer before the line is logged.
+    app = web.Application(client_max_size=MAX_BODY_BYTES * 2)
+    app.router.add_route("*", "/{path:.*}", handle)
+    app.on_response_prepare.append(_without_banner)
+    return app
+
+
+async def _without_banner(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)
+
+
+def _refuse(visit: Visit, reason: Reason) -> web.Response:
+    status, hint = REFUSALS[reason]
+    visit.tell("notification.rejected", reason=reason.value, status=status.value)
+    answer = web.json_response({"error": reason.value, "message": hint}, status=status)
+    if reason in (Reason.TOO_LARGE, Reason.BODY_TIMEOUT, Reason.BODY_CUT):
+        answer.force_close()  # the rest of the body is not worth waiting for
+    return answer
+
+
+def _later() -> web.Response:
+    """Not kept, so not acknowledged: the gateway sends it again."""
+    return web.json_response(
+        {"error": "store_down", "message": "send it again later"},
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        headers={"Retry-After": "5"},
+    )
+
+
+# Verify
+
+
+async def _verified(visit: Visit, trust: Trust) -> Signed:
+    """The message, if it is the gateway's and for one of our accounts; else `Untrusted`."""
+    request = visit.request
+    # 1. It comes the right way.
+    path, _, query = request.raw_path.partition("?")
+    if _without_origin(path) != trust.path:
+        raise Untrusted(Reason.PATH)
+    if request.method != "POST":
+        raise Untrusted(Reason.METHOD)
+    _check_content(request)
+    # 2. Its three headers are there, once each, and name an account of ours.
+    header = _one(request, "Signature")
+    client_id = _one(request, "Client-Id")
+    sent_at = _one(request, "Request-Time")
+    keys = trust.keys.get(client_id)
+    if keys is None:
+        raise Untrusted(Reason.CLIENT_ID)
+    visit.facts["client_id"] = client_id
+    # 3. Its body is not too long and there in time.
+    body = await _body(request)
+    visit.facts |= {"bytes": len(body), "body_sha256": _digest(body)[:16]}
+    # 4. The signature covers the path that the gateway called. Nothing says whether a query is
+    #    signed with it: the path as received is tried first, then the path alone.
+    doubt = Untrusted(Reason.SIG_MISMATCH)
+    for signed_path in _signed_paths(trust, _without_origin(path), query):
+        message = Signed(path=signed_path, client_id=client_id, time=sent_at, body=body)
+        try:
+            verify(message, header, client_id=client_id, keys=keys)
+        except Untrusted as why:
+            doubt = why
+        else:
+            return message
+    raise doubt
+
+
+def _without_origin(path: str) -> str:
+    """The path of a request target that may be in absolute form (RFC 9112, 3.2.2)."""
+    if path.startswith(("http://", "https://")):
+        return "/" + path.split("/", 3)[3] if path.count("/") > 2 else "/"
+    return path
+
+
+def _signed_paths(trust: Trust, path: str, query: str) -> Iterator[str]:
+    for candidate in trust.signed_paths or (path,):
+        if query:
+            yield f"{candidate}?{query}"
+        yield candidate
+
+
+def _check_content(request: web.Request) -> None:
+    """JSON in UTF-8, neither compressed nor encrypted; no Content-Type is taken as that."""
+    if "Encrypt" in request.headers:
+        log.error("notification.encrypted", peer=request.remote)
+        raise Untrusted(Reason.ENCRYPTED)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Untrusted(Reason.ENCODING)
+    media = parse_mimetype(request.headers.get("Content-Type", "application/json"))
+    charset = media.parameters.get("charset", "utf-8").lower()
+    if f"{media.type}/{media.subtype}" != "application/json" or charset not in ("utf-8", "utf8"):
+        raise Untrusted(Reason.MEDIA_TYPE)
+
+
+def _one(request: web.Request, name: str) -> str:
+    values = request.headers.getall(name, [])
+    if not values:
+        raise Untrusted(Reason.HEADER_MISSING)
+    if len(values) > 1:
+        raise Untrusted(Reason.HEADER_REPEATED)
+    return values[0]
+
+
+async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise Untrusted(Reason.TOO_LARGE)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise Untrusted(Reason.TOO_LARGE)
+    except TimeoutError:
+        raise Untrusted(Reason.BODY_TIMEOUT) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Untrusted(Reason.BODY_CUT) from None
+    return bytes(body)
+
+
+# Keep
+
+
+async def _keep(visit: Visit, message: Signed, store: Store) -> str:
+    """Write the message down, safely; the last part of the log event's name."""
+    received_at = store.now()
+    client_id, body = message.client_id, message.body
+    sent_at = messages.parse_time(message.time)
+    try:
+        said = messages.parse_notification(body, sent_at, received_at, client_id)
+    except Unreadable as unreadable:
+        await store.quarantine(client_id, unreadable.why, body)
+        visit.facts["reason"] = unreadable.why
+        return "quarantined"
+    visit.facts["payment_request_id"] = said.payment_request_id
+    visit.facts["kind"] = said.kind if not isinstance(said, Unusable) else ""
+    ours = isinstance(said, Notification | Unusable)
+    if not said.payment_request_id:
+        return "ignored"
+    result = await store.receive(
+        f"{client_id}:{said.payment_request_id}",
+        write_mail(received_at, message.time, body),
+        _digest(body),
+        parks=ours,
+        quarantine=(said.why, body) if isinstance(said, Unusable) else None,
+    )
+    visit.facts["result"] = result
+    if isinstance(said, Unusable):
+        visit.facts["reason"] = said.why
+        return "quarantined"
+    return "accepted" if ours else "ignored"
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+# Serve
+
+
+async def start_receiver(
+    trust: Trust, store: Store, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> web.AppRunner:
+    """A running receiver; `await runner.cleanup()` ends it, after the requests under way."""
+    runner = web.AppRunner(
+        create_app(trust, store),
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        auto_decompress=False,
+        shutdown_timeout=5.0,
+    )
+    await runner.setup()
+    await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    return runner

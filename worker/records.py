@@ -1,0 +1,77 @@
+"""A payment as a Redis hash and back: the contract's field names, without what has its default."""
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from enum import StrEnum
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from jobs.model import SCHEMA, Money, Payment
+
+
+class UnknownSchema(ValueError):
+    """A record written by another version of this software: it is left alone."""
+
+
+def to_hash(payment: Payment) -> dict[str, str]:
+    """The record's fields. Times and durations are milliseconds, as everywhere inside."""
+    hash_ = {"amount": str(payment.amount.value), "currency": payment.amount.currency}
+    for name, (wire, encode, _, default) in _CODECS.items():
+        value = getattr(payment, name)
+        if value != default:
+            hash_[wire] = encode(value)
+    return hash_ | {"schema": str(payment.schema), "version": str(payment.version)}
+
+
+def from_hash(hash_: Mapping[str, str]) -> Payment:
+    """The payment of a record; `UnknownSchema` if it was written to another layout."""
+    schema = hash_.get("schema", "")
+    if schema != str(SCHEMA):
+        raise UnknownSchema(f"record has schema {schema!r}, this version knows {SCHEMA}")
+    values: dict[str, Any] = {
+        name: decode(hash_[wire]) for name, (wire, _, decode, _) in _CODECS.items() if wire in hash_
+    }
+    return Payment(amount=Money(hash_["currency"], int(hash_["amount"])), **values)
+
+
+_Codec = tuple[str, Callable[[Any], str], Callable[[str], Any], Any]
+
+# Names of the contract that differ from ours.
+_NAMES = {"next_at": "nextInquiryAt", "result_code": "resultCode"}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def _codec(hint: Any) -> tuple[Callable[[Any], str], Callable[[str], Any]]:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if get_origin(hint) is tuple:
+        return json.dumps, lambda text: tuple(json.loads(text))
+    if hint is bool:
+        return lambda value: "1" if value else "0", lambda text: text == "1"
+    if hint is int:
+        return str, int
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return str, hint
+    return str, str
+
+
+def _codecs() -> dict[str, _Codec]:
+    hints = get_type_hints(Payment)
+    return {
+        f.name: (
+            _NAMES.get(f.name, _camel(f.name)),
+            *_codec(hints[f.name]),
+            # The status is always there: it is what a reader looks for.
+            MISSING if f.name == "status" else f.default,
+        )
+        for f in fields(Payment)
+        if f.name != "amount"
+    }
+
+
+_CODECS = _codecs()

@@ -1,0 +1,60 @@
+"""Our Lua scripts, and how Redis confirms that what they wrote is safe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+
+class NotDurable(Exception):
+    """Redis took the write, but did not confirm in time that it is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """How Redis is asked whether a write is safe: a command, and the count it must answer."""
+
+    command: tuple[str | int, ...]
+    at_least: int
+
+
+class Scripts:
+    """Our Lua scripts, sent to the server when it does not know them."""
+
+    def __init__(self, redis: Redis) -> None:
+        folder = resources.files("worker") / "lua"
+        prelude = (folder / "prelude.lua").read_text()
+        self._redis = redis
+        self._scripts = {
+            file.name.removesuffix(".lua"): redis.register_script(prelude + file.read_text())
+            for file in folder.iterdir()
+            if file.name.endswith(".lua") and file.name != "prelude.lua"
+        }
+
+    async def run(
+        self, name: str, keys: Sequence[str], args: Sequence[Any], confirm: Confirm | None = None
+    ) -> list[Any]:
+        """The script's answer, once `confirm` has been answered too; both in one round trip."""
+        try:
+            answers = await self._send(name, keys, args, confirm)
+        except NoScriptError:  # the server was restarted; nothing has run
+            await self._redis.script_load(self._scripts[name].script)
+            answers = await self._send(name, keys, args, confirm)
+        if confirm is not None:
+            safe = answers[1][0] if isinstance(answers[1], list) else answers[1]
+            if safe < confirm.at_least:
+                raise NotDurable(f"{confirm.command[0]} answered {answers[1]}")
+        result: list[Any] = answers[0]
+        return result
+
+    async def _send(
+        self, name: str, keys: Sequence[str], args: Sequence[Any], confirm: Confirm | None
+    ) -> list[Any]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.evalsha(self._scripts[name].sha, len(keys), *keys, *args)
+            if confirm is not None:
+                pipe.execute_command(*confirm.command)
+            return await pipe.execute()

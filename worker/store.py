@@ -1,0 +1,257 @@
+"""The truth, in Redis: records, open set, timelines, inboxes, events.
+
+Each change is one Lua script, so that any line of ours may be the last: what belongs together is
+written together or not at all. A record is saved only over the version that was read.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs.model import FINAL, Act, Aftercare, Cause, Decision, Event, Ms, Payment, Rejected, Status
+from jobs.news import Message, Unusable
+from jobs.outcome import outcome, rejection
+from jobs.schedule import DAY, HOUR
+from jobs.tools import LEASE, Entry, Loaded
+from worker import messages, records
+from worker.keys import Keys
+from worker.scripts import Confirm, Scripts
+
+HEARD_TTL: Ms = 26 * HOUR  #: the gateway resends for 24 h 22 min
+SWEEP_GRACE: Ms = 500  #: a job due for less than this may be about to start
+SWEEP_PAGE = 500
+
+_NEVER = "never"
+
+
+class Store:
+    """Implements `jobs.tools.Store`, and what the receiver and the commands need besides."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        confirm: Confirm | None = None,
+        retention: Ms = 35 * DAY,
+    ) -> None:
+        self.redis = redis
+        self.keys = keys
+        self._scripts = Scripts(redis)
+        self.confirm = confirm
+        self._retention = retention
+        self._redis_ahead = time.time() * 1000 - time.monotonic() * 1000
+
+    def now(self) -> Ms:
+        """Redis time as of its last answer, carried on by our monotonic clock."""
+        return round(time.monotonic() * 1000 + self._redis_ahead)
+
+    async def _run(
+        self, name: str, keys: Sequence[str], args: Sequence[Any], safe: bool = False
+    ) -> list[Any]:
+        answer = await self._scripts.run(name, keys, args, self.confirm if safe else None)
+        self._redis_ahead = int(answer[0]) - time.monotonic() * 1000
+        return answer
+
+    # What jobs need
+
+    async def claim(self, key: str) -> Loaded | None:
+        return await self._load(key, str(LEASE))
+
+    async def load(self, key: str) -> Loaded | None:
+        return await self._load(key, "")
+
+    async def _load(self, key: str, lease: str) -> Loaded | None:
+        k, client_id = self.keys, key.partition(":")[0]
+        names = [k.payment(key), k.inbox(key), k.open, k.brake]
+        _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease])
+        if not flat:
+            return None
+        hash_ = dict(zip(map(_text, flat[::2]), map(_text, flat[1::2]), strict=True))
+        payment = records.from_hash(hash_)
+        mail = tuple(read_mail(client_id, payment.payment_request_id, raw) for raw in inbox)
+        return Loaded(payment=payment, inbox=mail, misses=int(misses))
+
+    async def save(
+        self,
+        loaded: Loaded,
+        decision: Decision,
+        entries: Sequence[Entry],
+        *,
+        heard: int = 0,
+        wake: bool = False,
+    ) -> Payment | None:
+        before = loaded.payment
+        write = self._write(before.version, decision, entries)
+        write |= {
+            "heard": heard,
+            "wake": wake,
+            "found": decision.payment.found and not before.found and loaded.misses > 0,
+            "missed": _missed(before, decision.payment),
+        }
+        # What changes nothing is repeated if it is lost: only news and acts must be safe.
+        safe = bool(decision.events or heard or decision.act is not Act.WAIT)
+        return await self._save(decision.payment, write, safe)
+
+    async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:
+        write = self._write(0, decision, entries)
+        write |= {"heard": 0, "wake": True, "found": False, "missed": False}
+        return await self._save(decision.payment, write, True)
+
+    def _write(self, expect: int, decision: Decision, entries: Sequence[Entry]) -> dict[str, Any]:
+        payment, now = decision.payment, self.now()
+        fields = records.to_hash(replace(payment, version=expect + 1))
+        return {
+            "id": payment.key,
+            "client": payment.client_id,
+            "prefix": self.keys.prefix,
+            "expect": expect,
+            "fields": [text for field in fields.items() for text in field],
+            "at": _open_until(decision, now),
+            "ttl": self._retention if _may_expire(payment) else 0,
+            "alone": decision.act is Act.CANCEL,
+            "entries": [_line(entry) for entry in entries],
+            "events": [_event_fields(payment, event, now) for event in decision.events],
+        }
+
+    async def _save(self, payment: Payment, write: dict[str, Any], safe: bool) -> Payment | None:
+        k, key = self.keys, payment.key
+        names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
+        names += [k.outcomes, k.brake, k.parked, k.queue]
+        _, saved = await self._run("save", names, [json.dumps(write)], safe)
+        return replace(payment, version=write["expect"] + 1) if saved else None
+
+    async def erase(self, loaded: Loaded) -> bool:
+        k, key = self.keys, loaded.payment.key
+        names = [k.payment(key), k.timeline(key), k.open]
+        _, erased = await self._run("erase", names, [key, loaded.payment.version], True)
+        return bool(erased)
+
+    async def reject(self, rejected: Rejected) -> None:
+        fields = _rejection_fields(rejected, self.now())
+        await self.redis.xadd(self.keys.outcomes, dict(zip(fields[::2], fields[1::2], strict=True)))
+
+    async def wake_overdue(self) -> int:
+        """A page at a time: a long outage leaves many."""
+        woken = offset = 0
+        while True:
+            args = [self.keys.prefix, SWEEP_GRACE, offset, SWEEP_PAGE]
+            names = [self.keys.open, self.keys.queue]
+            _, looked, mended = await self._run("overdue", names, args)
+            woken, offset = woken + mended, offset + looked
+            if looked < SWEEP_PAGE:
+                return int(woken)
+
+    async def rearm(self, key: str) -> None:
+        """Queue the next wake-up of a payment whose job has just ended."""
+        await self._run("rearm", [self.keys.open, self.keys.queue], [key, self.keys.prefix])
+
+    async def unpark(self, key: str, before: Ms) -> int:
+        """Quarantine the notifications of a payment never tracked; how many there were."""
+        k, (client_id, _, request_id) = self.keys, key.partition(":")
+        names = [k.parked, k.inbox(key), k.payment(key), k.quarantine]
+        _, moved = await self._run("unpark", names, [key, before, client_id, request_id], True)
+        return int(moved)
+
+    # What the receiver needs
+
+    async def receive(
+        self, key: str, mail: str, digest: str, *, parks: bool, quarantine: tuple[str, bytes] | None
+    ) -> str:
+        """Keep a verified notification, safely; `accepted`, `parked`, `duplicate` or `untracked`.
+
+        `quarantine` is the reason and the raw body of one that could not be understood.
+        """
+        k = self.keys
+        names = [k.payment(key), k.inbox(key), k.open, k.parked, k.heard(key), k.queue]
+        args: list[Any] = [key, k.prefix, mail, digest, HEARD_TTL, "1" if parks else "0"]
+        if quarantine is not None:
+            client_id, _, payment_request_id = key.partition(":")
+            args += [client_id, payment_request_id, *quarantine]
+        answer = await self._run("receive", [*names, k.quarantine], args, True)
+        return _text(answer[1])
+
+    async def quarantine(self, client_id: str, reason: str, body: bytes) -> None:
+        """Keep a verified message that names no payment, safely."""
+        fields = {"clientId": client_id, "paymentRequestId": "", "reason": reason, "body": body}
+        await self.redis.xadd(self.keys.quarantine, fields)  # type: ignore[arg-type]
+
+
+# Mail: a verified notification in an inbox
+
+
+def write_mail(received_at: Ms, time_: str, body: bytes) -> str:
+    """A notification as it waits in an inbox: its raw body and its Request-Time, verbatim."""
+    return json.dumps({"v": 1, "at": received_at, "time": time_, "body": body.decode()})
+
+
+def read_mail(client_id: str, payment_request_id: str, raw: bytes | str) -> Message:
+    """The message in an inbox entry; what cannot be understood still makes us ask."""
+    try:
+        mail = json.loads(raw)
+        return messages.parse_notification(
+            mail["body"].encode(), messages.parse_time(mail["time"]), int(mail["at"]), client_id
+        )
+    except (ValueError, KeyError, TypeError) as fault:
+        return Unusable(payment_request_id=payment_request_id, why=str(fault))
+
+
+# How a decision looks in Redis
+
+
+def _open_until(decision: Decision, now: Ms) -> str:
+    """The score in the open set: the next action, or the end of our lease while we act."""
+    payment = decision.payment
+    if payment.next_at is None:
+        return _NEVER if payment.status is Status.UNRESOLVED else ""
+    if decision.act is Act.CANCEL:
+        return str(max(payment.next_at, now + LEASE))
+    return str(payment.next_at)
+
+
+def _may_expire(payment: Payment) -> bool:
+    owed = payment.aftercare in (Aftercare.CANCELLING, Aftercare.REFUND_REQUIRED)
+    return payment.status in FINAL and not owed
+
+
+def _missed(before: Payment, after: Payment) -> bool:
+    """Whether a payment reached its closing time and was never found: one more for the brake."""
+    if before.status is not Status.PENDING or after.found:
+        return False
+    return after.cause is Cause.TIMED_OUT or after.reason == "brake"
+
+
+def _line(entry: Entry) -> str:
+    line = {"at": entry.at, "source": entry.source, "what": entry.what, "detail": entry.detail}
+    return json.dumps(line)
+
+
+def _event_fields(payment: Payment, event: Event | Rejected, now: Ms) -> list[str]:
+    if isinstance(event, Rejected):
+        return _rejection_fields(event, now)
+    return _stream_fields(
+        outcome(payment, event, now), payment.client_id, payment.payment_request_id
+    )
+
+
+def _rejection_fields(rejected: Rejected, now: Ms) -> list[str]:
+    return _stream_fields(rejection(rejected, now), rejected.client_id, rejected.payment_request_id)
+
+
+def _stream_fields(event: dict[str, Any], client_id: str, payment_request_id: str) -> list[str]:
+    fields = {
+        "id": event["id"],
+        "type": event["type"],
+        "clientId": client_id,
+        "paymentRequestId": payment_request_id,
+        "data": json.dumps(event, ensure_ascii=False, separators=(",", ":")),
+    }
+    return [text for field in fields.items() for text in field]
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw

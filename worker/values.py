@@ -1,0 +1,238 @@
+"""How the text of a setting becomes a value: each function returns it, or says what to give.
+
+The messages never repeat the text: some of it is secret.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from jobs.model import Ms
+
+if TYPE_CHECKING:  # loading it takes longer than a whole `reconciler --help`
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+SECOND: Ms = 1000
+DAY: Ms = 86_400 * SECOND
+
+MIN_DELAY: Ms = 10  #: a schedule denser than this only burns the gateway's rate limit
+MAX_DELAYS = 100  #: a schedule longer than this is a mistake
+
+
+class Persistence(StrEnum):
+    """Where an event must stand before it is acknowledged."""
+
+    FSYNC = "fsync"  #: on Redis' disk
+    REPLICA = "replica"  #: in the memory of some replicas
+    MEMORY = "memory"  #: in Redis' memory: for development
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    persistence: Persistence
+    replicas: int = 0
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"  #: console on a terminal, else JSON
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def matching(pattern: str, hint: str) -> Callable[[str], str]:
+    """Text of which `pattern` matches the whole."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(hint)
+        return text
+
+    return parse
+
+
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """None for a setting left empty."""
+    return lambda text: parse(text) if text else None
+
+
+def choice(kind: type[E]) -> Callable[[str], E]:
+    def parse(text: str) -> E:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"give one of {', '.join(kind)}") from None
+
+    return parse
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError(f"give a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def duration(unit: Ms, least: str, most: str) -> Callable[[str], Ms]:
+    """A length of time in `unit`s, decimals allowed, as whole milliseconds."""
+
+    def parse(text: str) -> Ms:
+        decimal = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text)
+        if not decimal or not Decimal(least) <= Decimal(text) <= Decimal(most):
+            raise ValueError(f"give a number from {least} to {most}, with at most three decimals")
+        return int(Decimal(text) * unit)
+
+    return parse
+
+
+def seconds(least: str, most: str) -> Callable[[str], Ms]:
+    return duration(SECOND, least, most)
+
+
+_one_delay = seconds(str(Decimal(MIN_DELAY) / SECOND), "2592000")
+
+
+def schedule(text: str) -> tuple[Ms, ...]:
+    """Delays one after the other; the last one repeats."""
+    delays = text.split(",")
+    if len(delays) > MAX_DELAYS:
+        raise ValueError(f"give at most {MAX_DELAYS} delays; the last one repeats by itself")
+    try:
+        return tuple(_one_delay(delay.strip()) for delay in delays)
+    except ValueError as error:
+        raise ValueError(f"give delays in seconds, separated by commas: each, {error}") from None
+
+
+def listed(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """Values separated by commas, none twice."""
+
+    def parse_all(text: str) -> tuple[T, ...]:
+        values = tuple(parse(part.strip()) for part in text.split(",")) if text else ()
+        if len(set(values)) < len(values):
+            raise ValueError("name each one once")
+        return values
+
+    return parse_all
+
+
+def durability(text: str) -> Durability:
+    mode = re.fullmatch(r"fsync|memory|replica:([1-9])", text)
+    if not mode:
+        raise ValueError("give fsync, replica:N (N replicas, 1 to 9) or memory")
+    persistence, _, replicas = text.partition(":")
+    return Durability(Persistence(persistence), int(replicas or 0))
+
+
+def existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError("no such file, or no right to see it: give the path of a file")
+    return path
+
+
+def redis_url(text: str) -> str:
+    hint = "give redis://host:port/db, rediss:// for TLS, or unix:///path/of/socket"
+    url = _split(text, hint)
+    if url.scheme == "unix":
+        _require(url.path, hint)
+    else:
+        _require(url.scheme in {"redis", "rediss"} and url.hostname, hint)
+        _require(re.fullmatch(r"/?[0-9]*", url.path), f"{hint}; a database is a number")
+    weakened = {"ssl_cert_reqs", "ssl_check_hostname"} & parse_qs(url.query).keys()
+    _require(not weakened, "leave out ssl_cert_reqs and ssl_check_hostname: always checked")
+    return text
+
+
+def gateway_url(text: str) -> str:
+    """Scheme and host alone: the paths of the API are ours to know."""
+    url = _safe_url(text)
+    bare = url.path in {"", "/"} and not text.endswith(("?", "#"))
+    _require(bare and not url.query, "give scheme and host alone, without a path")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def notify_url(text: str) -> str:
+    """No query: docs.antom.com/ac/ams/digital_signature is silent on how one would be signed."""
+    url = _safe_url(text)
+    _require(not url.query and len(text) <= 2048, "give a URL of 2048 characters, without a query")
+    return text
+
+
+def _safe_url(text: str) -> SplitResult:
+    hint = "give an https:// URL; http:// is for this machine alone (localhost, 127.0.0.1)"
+    url = _split(text, hint)
+    _require(url.hostname and text.isascii() and text.isprintable() and " " not in text, hint)
+    _require(url.scheme == "https" or (url.scheme == "http" and _loopback(url.hostname)), hint)
+    _require("@" not in url.netloc and not url.fragment, "leave out user, password and fragment")
+    return url
+
+
+def _split(text: str, hint: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # raises if it is no port
+    except ValueError:
+        raise ValueError(hint) from None
+    return url
+
+
+def _loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _require(condition: object, hint: str) -> None:
+    if not condition:
+        raise ValueError(hint)
+
+
+def private_key(text: str) -> "RSAPrivateKey":
+    from worker.signature import load_private_key
+
+    return load_private_key(text)
+
+
+# A pair begins with its version: digits and one `=` right before a key. The `=` that pad a key's
+# base64 stand before a comma, a line's end or the end, so they are never taken for it.
+_PAIR = re.compile(r"(?:^|[,\n])[ \t]*([0-9]{1,9})[ \t]*=(?=[A-Za-z0-9+/]|\s*-----BEGIN)")
+
+
+def public_keys(text: str) -> "Mapping[int, RSAPublicKey]":
+    """`VERSION=KEY` pairs separated by commas or newlines; a lone KEY is version 1."""
+    from worker.signature import BadKey, load_public_key
+
+    before, *pairs = _PAIR.split(text.strip().replace("\\n", "\n"))
+    if not pairs:
+        return {1: load_public_key(before.strip(" \t\r\n,"))}
+    _require(not before.strip(), "begin every key with VERSION=")
+    keys: dict[int, RSAPublicKey] = {}
+    for version, key in _by_two(pairs):
+        _require(version not in keys, f"version {version} is given twice: keep one of them")
+        try:
+            keys[version] = load_public_key(key.strip(" \t\r\n,"))
+        except BadKey as error:
+            raise ValueError(f"version {version}: {error}") from None
+    return keys
+
+
+def _by_two(parts: list[str]) -> Iterable[tuple[int, str]]:
+    return zip(map(int, parts[::2]), parts[1::2], strict=True)

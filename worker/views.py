@@ -1,0 +1,102 @@
+"""What a person or a script sees of payments: read from Redis, changed never."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs.model import Ms
+from jobs.outcome import rfc3339
+from worker.keys import Keys
+
+TIMES = ("trackedAt", "closingTime", "nextInquiryAt", "finalAt", "updatedAt")
+
+
+async def look_up(
+    redis: Redis, prefix: str, client_id: str, payment_request_id: str
+) -> dict[str, Any] | None:
+    """A payment's record and timeline; None if it is not tracked."""
+    keys, key = Keys(prefix), f"{client_id}:{payment_request_id}"
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.hgetall(keys.payment(key))
+        pipe.lrange(keys.timeline(key), 0, -1)
+        found, lines = await pipe.execute()
+    record = _texts(found)
+    if not record:
+        return None
+    return {"payment": _readable(record), "timeline": [_entry(json.loads(line)) for line in lines]}
+
+
+async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> list[dict[str, Any]]:
+    """Open payments tracked more than `older` ago, the oldest first."""
+    keys = Keys(prefix)
+    seconds, micros = await redis.time()
+    now = seconds * 1000 + micros // 1000
+    members = [_text(raw) for raw in await redis.zrange(keys.open, 0, -1)]
+    async with redis.pipeline(transaction=False) as pipe:
+        for key in members:
+            pipe.hgetall(keys.payment(key))
+        records = [_texts(found) for found in await pipe.execute() if found]
+    old = [r for r in records if now - int(r["trackedAt"]) >= older]
+    old.sort(key=lambda record: int(record["trackedAt"]))
+    return [_row(record, now) for record in old[:limit]]
+
+
+def _row(record: dict[str, str], now: Ms) -> dict[str, Any]:
+    return {
+        "paymentRequestId": record["paymentRequestId"],
+        "clientId": record["clientId"],
+        "status": record["status"],
+        "reason": record.get("reason", record.get("aftercare", "")),
+        "amount": f"{record['currency']} {record['amount']}",
+        "ageSeconds": (now - int(record["trackedAt"])) // 1000,
+        "next": record.get("nextAct", "inquire"),
+        "nextInSeconds": (int(record["nextInquiryAt"]) - now) // 1000
+        if "nextInquiryAt" in record
+        else None,
+    }
+
+
+# For people
+
+
+def story(seen: dict[str, Any]) -> str:
+    """A payment told in lines: the record first, then what happened, in order."""
+    fields = [f"{name:18} {value}" for name, value in seen["payment"].items() if value != ""]
+    told = [
+        f"{line['at']}  {line['source']:12} {line['what']}"
+        + (f"  {line['detail']}" if line["detail"] else "")
+        + (f"  x{line['count']} until {line['until']}" if line.get("count") else "")
+        for line in seen["timeline"]
+    ]
+    return "\n".join([*fields, "", *told])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows in columns, with a heading."""
+    if not rows:
+        return "nothing"
+    names = list(rows[0])
+    cells = [names, *[["" if v is None else str(v) for v in row.values()] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _readable(record: dict[str, str]) -> dict[str, str]:
+    return {k: rfc3339(int(v)) if k in TIMES or k.endswith("At") else v for k, v in record.items()}
+
+
+def _entry(line: dict[str, Any]) -> dict[str, Any]:
+    return {k: rfc3339(v) if k in ("at", "until") else v for k, v in line.items()}
+
+
+def _texts(found: dict[Any, Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in found.items()}
+
+
+def _text(raw: Any) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
