@@ -19,6 +19,12 @@ DAY: Ms = 24 * HOUR
 #: for one more answer, and late enough to catch most buyers.
 JUST_BEFORE: Ms = 3 * SECOND
 
+#: A question without an answer is repeated after a quarter of the time that it has been asked
+#: for, within these bounds: soon at first, and never so rarely that an end is learned late.
+RETRY_PART = 4
+RETRY_LEAST: Ms = 2 * SECOND
+RETRY_MOST: Ms = MINUTE
+
 #: Jitter moves a delay by up to a quarter either way.
 SPREAD = 0.25
 
@@ -35,7 +41,6 @@ class Policy:
     #: In store the vendor advises an inquiry every 2 to 3 s at first.
     inquiry_delays: Sequence[Ms] = seconds(2, *[3] * 7, *[5] * 3, 10, 10, 15, 20, 30)
     confirming_delays: Sequence[Ms] = seconds(60, 300, 900, 3600)
-    retry_delays: Sequence[Ms] = seconds(2, 3, 5, 10, 30, 60)  #: after a last inquiry unanswered
     cancel_delays: Sequence[Ms] = seconds(2, 3, 5, 10, 30, 60, 120, 300, 600)
     aftercare_delays: Sequence[Ms] = seconds(60, 600, 3600, 86400)
     unresolved_delays: Sequence[Ms] = seconds(600, 3600, 6 * 3600)
@@ -56,6 +61,11 @@ class Policy:
 def delay_of(delays: Sequence[Ms], tries: int) -> Ms:
     """The delay after `tries` tries; the last one repeats."""
     return delays[min(tries, len(delays) - 1)]
+
+
+def retry_delay(tried_for: Ms) -> Ms:
+    """The delay before a question is repeated that has been asked for `tried_for`."""
+    return min(max(tried_for // RETRY_PART, RETRY_LEAST), RETRY_MOST)
 
 
 def spread(delay: Ms, key: str, tries: int) -> Ms:

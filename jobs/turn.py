@@ -43,7 +43,7 @@ from jobs.news import (
     Tick,
     Track,
 )
-from jobs.schedule import MINUTE, Policy, delay_of, next_inquiry, spread
+from jobs.schedule import MINUTE, Policy, delay_of, next_inquiry, retry_delay, spread
 
 ALARM_LAST_INQUIRY: Ms = MINUTE  #: a closing time passed this long without an answer
 ALARM_CANCEL: Ms = 10 * MINUTE  #: a cancel unconfirmed for this long
@@ -130,8 +130,7 @@ class Turn:
     def ask_again(self) -> "Turn":
         """Repeat a question that got no answer, ever more slowly."""
         p = self.payment
-        delay = delay_of(self.policy.retry_delays, max(p.unanswered - 1, 0))
-        return self.ask_at(self.now + spread(delay, p.key, p.attempts))
+        return self.ask_at(self.now + spread(retry_delay(p.tried_for), p.key, p.attempts))
 
     def ask_slowly(self) -> "Turn":
         """The slow watch of a payment that needs a person; it ends after `unresolved_watch`."""

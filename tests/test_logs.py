@@ -1,6 +1,7 @@
 """A log line is a fact with a known name, and holds no secret."""
 
 import asyncio
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -113,19 +114,31 @@ def test_on_a_terminal_a_stranger_cannot_move_the_cursor(console: Callable[[], s
     assert shown.rstrip("\n").isprintable()
 
 
-def test_a_traceback_shows_no_variables(json_lines: Lines, console: Callable[[], str]) -> None:
-    def fail(key: str) -> None:
-        raise RuntimeError("oops")
+@pytest.mark.parametrize("log_format", [LogFormat.JSON, LogFormat.CONSOLE])
+def test_a_traceback_shows_no_variables(console: Callable[[], str], log_format: LogFormat) -> None:
+    logs.configure(log_format)
+    key = "red" + "-secret"
+    try:
+        raise RuntimeError(f"oops, {len(key)}")
+    except RuntimeError:
+        log.exception("worker.failed")
+    shown = console()
+    assert "RuntimeError: oops, 10" in shown
+    assert "red-secret" not in shown
 
-    for log_format in (LogFormat.JSON, LogFormat.CONSOLE):
-        logs.configure(log_format)
-        try:
-            fail("red" + "-secret")
-        except RuntimeError:
-            log.exception("worker.failed")
-        shown = console()
-        assert "RuntimeError: oops" in shown
-        assert "red-secret" not in shown
+
+def test_a_line_that_cannot_be_written_is_replaced_by_one_that_can(json_lines: Lines) -> None:
+    circle: list[Any] = ["red-secret"]
+    circle.append(circle)
+    log.info("payment.tracked", circle=circle)
+    assert json_lines() == [{"event": "log.failed", "fault": "RecursionError"}]
+
+
+def test_a_closed_stderr_stops_nobody(json_lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    log.info("payment.tracked")
     assert json_lines() == []
 
 

@@ -27,7 +27,8 @@ from redis.asyncio import Redis
 from worker import client
 from worker.embedded import NoServer, embedded_server
 from worker.mock_gateway.command import make_keys
-from worker.mock_gateway.ledger import Standing, Truth, agrees
+from worker.mock_gateway.ledger import Truth, agrees
+from worker.mock_gateway.order import Standing
 from worker.mock_gateway.scenarios import SCENARIOS
 from worker.views import look_up, table
 

@@ -7,6 +7,8 @@ Lines are JSON, or easy on the eye on a terminal. What other libraries log comes
 form. Secrets, signatures and bodies are taken out on the way.
 """
 
+import contextlib
+import json
 import logging
 import re
 import sys
@@ -81,6 +83,7 @@ EVENTS: Mapping[str, Entry] = {
     "retention.failed": Entry(ERROR, "Housekeeping broke; it is repeated. Report the traceback."),
     "store.empty": Entry(WARNING, "Redis holds nothing of ours: a first start, or data was lost."),
     "library.logged": Entry(WARNING, "A library we use said something; `message` holds it."),
+    "log.failed": Entry(ERROR, "A line could not be written. Report its fault."),
     "log.unregistered": Entry(ERROR, "A line is not on this list. Report its name."),
 }
 
@@ -112,14 +115,25 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=BoundLogger,
     )
-    handler = logging.StreamHandler()
-    handler.set_name("reconciler")
+    handler = ToStderr()
     handler.setFormatter(_formatter(log_format))
     root = logging.getLogger()
-    root.handlers = [h for h in root.handlers if h.get_name() != "reconciler"] + [handler]
+    root.handlers = [h for h in root.handlers if not isinstance(h, ToStderr)] + [handler]
     root.setLevel(level.upper())
     for name, at_least in QUIET.items():
         logging.getLogger(name).setLevel(at_least)
+
+
+class ToStderr(logging.Handler):
+    """Writes lines, and never one that it could not clean: the standard handler would."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as fault:
+            text = json.dumps({"event": "log.failed", "fault": type(fault).__name__})
+        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
+            print(text, file=sys.stderr, flush=True)
 
 
 def check_name(_: WrappedLogger, method: str, line: EventDict) -> EventDict:
