@@ -137,8 +137,9 @@ def test_a_line_that_cannot_be_written_is_replaced_by_one_that_can(json_lines: L
 def test_a_closed_stderr_stops_nobody(json_lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     closed.close()
-    monkeypatch.setattr("sys.stderr", closed)
-    log.info("payment.tracked")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", closed)
+        log.info("payment.tracked")
     assert json_lines() == []
 
 

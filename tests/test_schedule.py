@@ -44,7 +44,7 @@ def test_jitter_stays_within_a_quarter_and_can_be_computed_again() -> None:
 
 def test_payments_of_one_moment_drift_apart() -> None:
     first = {spread(MINUTE, f"{KEY}{n}", 0) // SECOND for n in range(100)}
-    assert len(first) > 20
+    assert len(first) > 10
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,16 @@ def test_takes_no_algorithm_but_rsa256(algorithm: str) -> None:
     assert refusal(GENUINE, HEADER.replace("RSA256", algorithm)) is Reason.SIG_ALGORITHM
 
 
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_header_has_its_greatest_length(longer: int) -> None:
+    blanks = " " * (MAX_HEADER_CHARS - len(HEADER) + longer)
+    header = HEADER.replace(",", f",{blanks}", 1)
+    if longer:
+        assert refusal(GENUINE, header) is Reason.SIG_SYNTAX
+    else:
+        accept(GENUINE, header)
+
+
 def test_has_room_for_the_longest_key_percent_encoded() -> None:
     raw = bytes(range(256)) * 4
     assert parse_signature(header_of(raw, 999_999_999)) == (999_999_999, raw)
@@ -283,6 +293,12 @@ def test_a_signature_is_exactly_as_long_as_the_key(delta: int) -> None:
     assert refusal(GENUINE, header_of(longer_or_shorter)) is Reason.SIG_SYNTAX
 
 
+def test_a_key_need_not_have_whole_bytes() -> None:
+    key = rsa.generate_private_key(65537, 2049)
+    keys = {1: key.public_key()}
+    verify(GENUINE, signature_header(GENUINE, key, 1), client_id=CLIENT_ID, keys=keys)
+
+
 def _number(number: int) -> str:
     return header_of(number.to_bytes(256, "big"))
 
@@ -314,6 +330,15 @@ def test_the_genuine_key_does_not_help_another_hash_or_padding(
 ) -> None:
     raw = private_key("alipay_v1").sign(GENUINE.content(), pad, hash_)
     assert refusal(GENUINE, header_of(raw)) is Reason.SIG_MISMATCH
+
+
+def test_the_reasons_are_a_closed_list() -> None:
+    """They are the words of log lines and counters: whoever watches those relies on them."""
+    assert " ".join(Reason) == (
+        "method path media_type encoding encrypted too_large body_timeout body_cut"
+        " header_missing header_repeated header_charset time_charset not_object"
+        " sig_syntax sig_algorithm client_id key_version sig_mismatch"
+    )
 
 
 # For all messages
@@ -471,16 +496,19 @@ ARMOUR = "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----"
 
 BAD_PRIVATE = {
     "empty": ("", "not a private key"),
-    "no base64": ("key!", "neither base64 nor PEM"),
-    "cut": (PKCS8[:-1], "neither base64 nor PEM"),
-    "not ASCII": ("\ud800é", "neither base64 nor PEM"),
+    "no base64": ("key!", "the private key is neither base64 nor PEM"),
+    "cut": (PKCS8[:-1], "the private key is neither base64 nor PEM"),
+    "not ASCII": ("\ud800é", "the private key is neither base64 nor PEM"),
     "base64 of something": ("AAAA", "not a private key"),
     "armour of something": (ARMOUR.format("AAAA"), "not a private key"),
     "armour of half a character": ("-----BEGIN \ud800", "not a private key"),
     "public": (X509, "not a private key"),
     "encrypted": (_pem(PRIVATE, serialization.PrivateFormat.PKCS8, "secret"), "is encrypted"),
     "elliptic curve": (_ec_private(), "not an RSA key"),
-    "1024 bits": (private_text(rsa.generate_private_key(65537, 1024)), "1024 bits"),
+    "1024 bits": (
+        private_text(rsa.generate_private_key(65537, 1024)),
+        "the private key has 1024 bits",
+    ),
 }
 
 
@@ -492,12 +520,15 @@ def test_a_private_key_that_cannot_be_used_is_refused_with_the_reason(text: str,
 
 BAD_PUBLIC = {
     "empty": ("", "not a public key"),
-    "no base64": ("key!", "neither base64 nor PEM"),
+    "no base64": ("key!", "the public key is neither base64 nor PEM"),
     "base64 of something": ("AAAA", "not a public key"),
     "private": (PKCS8, "not a public key"),
     "private PEM": (_pem(PRIVATE, serialization.PrivateFormat.PKCS8), "not a public key"),
     "elliptic curve": (_ec_public(), "not an RSA key"),
-    "2047 bits": (_public_numbers(2**2046 + 1, 65537), "2047 bits"),
+    "2047 bits": (
+        _public_numbers(2**2046 + 1, 65537),
+        "the public key has 2047 bits: use one of 2048 to 8192 bits",
+    ),
     "8193 bits": (_public_numbers(2**8192 + 1, 65537), "8193 bits"),
     "exponent 1": (_public_numbers(MODULUS_OF_2048, 1), "not a public key"),
     "exponent 2": (_public_numbers(MODULUS_OF_2048, 2), "not a public key"),

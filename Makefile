@@ -1,0 +1,93 @@
+# The Pythons that the tests run on, as far as they are on this machine.
+PYTHONS ?= 3.11 3.12 3.13
+# Passed on: make demo ARGS="--payments 400 --json", make test ARGS="tests/test_settings.py -x"
+ARGS ?=
+PYTEST = -n 2 $(ARGS)
+# Whose branches the tests must cover completely: what decides, and what believes.
+COVERED := jobs/*,worker/signature.py,worker/messages.py
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lock clean
+
+# A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+python = $(firstword $(foreach p,python$(1) $(wildcard $(PYENV)/$(1).*/bin/python$(1)),\
+	$(shell $(p) -c 'import venv; print("$(p)")' 2>/dev/null)))
+python3 = $(shell python3 -c 'import sys; sys.version_info >= (3, 11) and print("python3")' 2>/dev/null)
+FOUND := $(foreach v,$(PYTHONS),$(if $(call python,$(v)),$(v)))
+
+# .venv is for daily work and has the first Python found; each other one has a .venv-3.X.
+MAIN := $(or $(shell .venv/bin/python -c \
+	'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null),$(firstword $(FOUND)))
+venv = $(if $(filter $(1),$(MAIN)),.venv,.venv-$(1))
+
+help:
+	@echo "make demo     play every scenario against the real thing"
+	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
+	@echo "make lint     look for mistakes without running anything"
+	@echo "make format   put the code in order"
+	@echo "make lock     choose new versions of all dependencies (needs uv)"
+	@echo "make clean    remove what these made"
+
+demo: .venv/demo-installed
+	@.venv/bin/reconciler demo $(ARGS)
+
+test: lint
+	@test -n "$(FOUND)" || { echo "None of Python $(PYTHONS) is on this machine."; exit 1; }
+	@$(foreach v,$(FOUND),$(MAKE) tests-on-$(v);)
+	@$(foreach v,$(FOUND),echo "Python $(v): $$(tail -n 1 $(call venv,$(v))/pytest.log)";)
+	@$(foreach v,$(filter-out $(FOUND),$(PYTHONS)),echo "Python $(v): not on this machine";)
+
+lint: .venv/test-installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/deptry .
+
+format: .venv/test-installed
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+# The first Python also measures which branches the tests reach.
+.SECONDEXPANSION:
+tests-on-%: $$(call venv,$$*)/test-installed
+	@echo "--- Python $* ---"
+	@$(if $(filter $*,$(firstword $(FOUND))),$(MAKE) covered-tests-on-$*,\
+		$(<D)/bin/python -m pytest $(PYTEST) | tee $(<D)/pytest.log)
+
+covered-tests-on-%: $$(call venv,$$*)/test-installed
+	@rm -f .coverage .coverage.*
+	@$(<D)/bin/python -m coverage run -m pytest $(PYTEST) | tee $(<D)/pytest.log
+	@$(<D)/bin/python -m coverage combine -q
+	@$(<D)/bin/python -m coverage report
+	@$(if $(ARGS),,$(<D)/bin/python -m coverage report --include='$(COVERED)' --fail-under=100)
+
+.venv/demo-installed: requirements-demo.lock pyproject.toml
+	@.ci/install .venv $< $(or $(call python,$(MAIN)),$(python3))
+	@touch $@
+
+.venv/test-installed: requirements-test.lock pyproject.toml
+	@.ci/install .venv $< $(or $(call python,$(MAIN)),$(python3))
+	@touch $@ .venv/demo-installed
+
+.venv-%/test-installed: requirements-test.lock pyproject.toml
+	@.ci/install $(@D) $< $(call python,$*)
+	@touch $@
+
+# One lock for every platform and Python: what runs, what the demo needs as well, what tests need.
+lock:
+	$(call compile,requirements.lock)
+	$(call compile,requirements-demo.lock,--extra demo)
+	$(call compile,requirements-test.lock,--extra test)
+compile = uv pip compile -q pyproject.toml --group pyproject.toml:build $(2) --output-file $(1) \
+	--upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+clean:
+	rm -rf .venv .venv-* build *.egg-info .coverage .coverage.* .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find jobs worker tests -name __pycache__ -prune -exec rm -rf {} +
