@@ -4,7 +4,7 @@ PYTHONS ?= 3.11 3.12 3.13
 ARGS ?=
 PYTEST = -n 2 $(ARGS)
 # Whose branches the tests must cover completely: what decides, and what believes.
-COVERED := jobs/*,worker/signature.py,worker/messages.py
+COVERED := jobs/*,worker/signature.py,worker/messages.py,worker/requests.py,worker/strict_json.py,worker/times.py
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -38,7 +38,7 @@ demo: .venv/demo-installed
 test: lint
 	@test -n "$(FOUND)" || { echo "None of Python $(PYTHONS) is on this machine."; exit 1; }
 	@$(foreach v,$(FOUND),$(MAKE) tests-on-$(v);)
-	@$(foreach v,$(FOUND),echo "Python $(v): $$(tail -n 1 $(call venv,$(v))/pytest.log)";)
+	@$(foreach v,$(FOUND),echo "Python $(v):$$(tail -n 1 $(call venv,$(v))/pytest.log | tr -d =)";)
 	@$(foreach v,$(filter-out $(FOUND),$(PYTHONS)),echo "Python $(v): not on this machine";)
 
 lint: .venv/test-installed
@@ -74,6 +74,7 @@ covered-tests-on-%: $$(call venv,$$*)/test-installed
 	@.ci/install .venv $< $(or $(call python,$(MAIN)),$(python3))
 	@touch $@ .venv/demo-installed
 
+.PRECIOUS: .venv-%/test-installed
 .venv-%/test-installed: requirements-test.lock pyproject.toml
 	@.ci/install $(@D) $< $(call python,$*)
 	@touch $@

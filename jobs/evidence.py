@@ -143,6 +143,8 @@ def _inquiry(payment: Payment, said: InquiryAnswer, now: Ms, policy: Policy) -> 
         return no_answer("stale")
     if said.asked_at < evidence_from(payment, policy):
         return no_answer("asked_before_cancel_settled")
+    if said.asked_at < (payment.asked_at or 0):
+        return no_answer("older_than_heard")  # two workers asked; the later one knows better
     if said.call is Call.NOT_EXIST:
         return NotExist(_facts(said))
     if why := _foreign(payment, said):

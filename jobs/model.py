@@ -132,6 +132,7 @@ class Payment:
 
     # Our questions. A phase is a stretch with one schedule: pending, confirming, cancelling, ...
     attempts: int = 0  #: inquiries made, all phases
+    phase_since: Ms | None = None  #: None: since it was tracked
     tries: int = 0  #: inquiries or cancels made in this phase
     tried_for: Ms = 0  #: how long the tries of this phase have gone on; outages of ours left out
     tried_at: Ms | None = None  #: when the last try left
@@ -164,6 +165,11 @@ class Payment:
     def key(self) -> str:
         """The payment's name everywhere: a client id holds no colon, so the first one ends it."""
         return f"{self.client_id}:{self.payment_request_id}"
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether it stays listed until somebody decides, however long that takes."""
+        return self.status is Status.UNRESOLVED or self.aftercare is Aftercare.REFUND_REQUIRED
 
     def count_told(self, prefix: str) -> int:
         """How many events named `prefix`, or `prefix=<value>`, were published."""

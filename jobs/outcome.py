@@ -3,7 +3,7 @@
 Source: github.com/cloudevents/spec (JSON event format, structured mode)
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobs.model import SCHEMA, Event, Ms, Payment, Rejected
@@ -13,8 +13,11 @@ def rfc3339(at: Ms | None) -> str:
     """UTC with milliseconds; empty if there is no such time."""
     if at is None:
         return ""
-    text = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds")
+    text = (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def outcome(payment: Payment, event: Event, now: Ms) -> dict[str, Any]:

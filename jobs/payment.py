@@ -86,9 +86,7 @@ def track(command: Track, now: Ms, policy: Policy) -> Decision:
         reference=command.reference,
         callback_url=command.callback_url,
     )
-    turn = Turn(payment, now, policy)
-    overdue = now >= payment.closing_time
-    return (turn.ask_now() if overdue else turn.ask_on_schedule()).decision(payment)
+    return Turn(payment, now, policy).ask_on_schedule().decision(payment)
 
 
 # pending: the gateway has not said how it ends
@@ -138,7 +136,7 @@ def _paid(turn: Turn, news: Paid | PaidBack) -> Turn:
 def _confirming(turn: Turn, news: Confirming) -> Turn:
     """The bank is confirming: the closing time moves, once, and inquiries become rare."""
     if turn.payment.confirming_since is None:
-        closing_time = turn.now + turn.policy.confirming
+        closing_time = max(turn.payment.closing_time, turn.now + turn.policy.confirming)
         moved = turn.new_phase(confirming_since=turn.now, closing_time=closing_time)
         return moved.ask_on_schedule()
     if turn.last(news.facts.asked_at):
@@ -148,6 +146,8 @@ def _confirming(turn: Turn, news: Confirming) -> Turn:
 
 def _timed_out(turn: Turn, found: bool) -> Turn:
     """The last inquiry is answered, and the payment is not paid."""
+    if turn.mismatch:
+        return _look(turn, turn.mismatch)
     if turn.reporting:
         return _look(turn, "report", would="cancel")
     if turn.policy.braked and not found:
@@ -216,22 +216,25 @@ def _not_cancelled_yet(turn: Turn, news: News) -> Turn:
             return _paid_after_all(turn, news)
         case Closed():
             return _closed(turn, news.facts.via)
-        case _ if turn.reporting:
-            return _report_switched_on(turn)
+        case Failed():
+            turn = turn.change(cause=Cause.FAILED)
+        case Mismatch():
+            turn = turn.attention(news.kind, "look", news.value)
+            if p.cause is not Cause.REQUESTED:
+                return _look(turn, news.kind)
+        case _:
+            pass
+    if turn.reporting:
+        return _report_switched_on(turn)
+    match news:
         case Tick():
             return turn.wake()
         case Hint():
             return turn.ask_now()  # it may be a success: no cancel before we know
         case NoAnswer() if p.next_act is Act.INQUIRE and not turn.grace_spent:
             return turn.ask_again()
-        case Failed():
-            return turn.change(cause=Cause.FAILED).cancel_now()
         case Confirming() if p.cause is Cause.TIMED_OUT:
             return _confirming(turn.change(status=Status.PENDING, cause=None), news)
-        case Mismatch() if p.cause is not Cause.REQUESTED:
-            return _look(turn.attention(news.kind, "look", news.value), news.kind)
-        case Mismatch():
-            return turn.attention(news.kind, "look", news.value).cancel_now()
         case _:
             return turn.cancel_now()
 
@@ -257,7 +260,8 @@ def _cancel_open(turn: Turn, news: News) -> Turn:
         case _:
             pass
     if turn.cancel_limit_reached:
-        if p.cause is Cause.FAILED and not turn.payment.paid_seen and not turn.reporting:
+        doubt = turn.payment.paid_seen or turn.mismatch or turn.reporting
+        if p.cause is Cause.FAILED and not doubt:
             return _end(turn, Status.FAILED, Via.CANCEL, "cancel_unconfirmed")
         return _look(turn, "cancel_limit")
     return _cancel_again(turn)
@@ -303,7 +307,8 @@ def _refused_and_not_found(turn: Turn, news: NotExist) -> Turn:
     if p.not_found < NOT_FOUND_INQUIRIES - 1:
         return turn.ask_at(turn.now + turn.policy.not_found_settle // 4)
     if p.not_found < NOT_FOUND_INQUIRIES or not turn.settled(news.facts.asked_at):
-        return turn.ask_at(max(turn.now, turn.settles_at))
+        at = max(turn.now, turn.settles_at)
+        return turn.change(tried_at=at).ask_at(at)  # waiting is not trying: the limit stands still
     if turn.policy.braked:
         return _look(turn, "brake")
     return _end(turn, Status.CANCELLED, news.facts.via, "not_found")
@@ -345,7 +350,10 @@ def _cancel_refused(turn: Turn, news: CancelRefused) -> Turn:
 
 
 def _note_refusal(turn: Turn, news: CancelRefused) -> Turn:
+    p = turn.payment
+    later_one_open = news.facts.asked_at < (p.last_cancel_at or 0)
     return turn.change(
+        silent_cancel_at=p.last_cancel_at if later_one_open else p.silent_cancel_at,
         cancel_state=CancelState.REFUSED,
         cancel_refusal=news.why,
         cancel_answered_at=turn.now,
@@ -425,7 +433,9 @@ def _succeeded(turn: Turn, news: News) -> Turn:
             return turn.ask_again()
         case Order() | Resolve():
             return _ordered(turn, news)
-        case Known() | Track() | CancelConfirmed() | CancelRefused():
+        case CancelConfirmed():  # of a cancel long sent
+            return turn.attention("reversed_after_success", "look")
+        case Known() | Track() | CancelRefused():
             return turn
         case Paid() | Confirming() | NotYet() | NotExist() | NoAnswer():
             return turn.rest()
@@ -469,7 +479,7 @@ def _watch(turn: Turn, news: News) -> Turn:
         case NoAnswer():
             return turn.ask_again()
         case Confirming():
-            return turn.ask_slowly()  # the bank decides; the watch goes on till it has
+            return turn.ask_while_confirming()
         case Mismatch():
             return turn.attention(news.kind, "look", news.value).ask_in_aftercare()
         case _:
@@ -488,6 +498,7 @@ def _money_taken(turn: Turn) -> Turn:
 
 
 def _take_back(turn: Turn, news: News) -> Turn:
+    turn = _note_mismatch(turn, news)
     match news:
         case PaidBack() if news.whole:
             return _refund_confirmed(turn)
@@ -500,6 +511,7 @@ def _take_back(turn: Turn, news: News) -> Turn:
 
 
 def _wait_for_refund(turn: Turn, news: News) -> Turn:
+    turn = _note_mismatch(turn, news)
     match news:
         case PaidBack() if news.whole:
             return _refund_confirmed(turn)
@@ -507,6 +519,12 @@ def _wait_for_refund(turn: Turn, news: News) -> Turn:
             return _refund_confirmed(turn)
         case _:
             return turn.ask_slowly()
+
+
+def _note_mismatch(turn: Turn, news: News) -> Turn:
+    if isinstance(news, Mismatch):
+        return turn.attention(news.kind, "look", news.value)
+    return turn
 
 
 def _refund_confirmed(turn: Turn) -> Turn:

@@ -59,17 +59,18 @@ async def write(tools: Tools, step: Step, *, heard: int = 0, wake: bool = False)
     return replace(loaded, payment=saved, inbox=loaded.inbox[heard:])
 
 
-async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False) -> None:
+async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False) -> bool:
     """Write down what `message` changes, however often another worker is first.
 
     The loser of a race loads again and decides again, so a message is judged by the record that
-    it meets, never by one that has been replaced.
+    it meets, never by one that has been replaced. False if the payment was erased meanwhile.
     """
     current: Loaded | None = loaded
     while current is not None:
         if await write(tools, judge(tools, current, message), wake=wake):
-            return
+            return True
         current = await tools.store.load(loaded.payment.key)
+    return False
 
 
 # The timeline

@@ -122,8 +122,10 @@ class Turn:
         return self.ask_at(self.now)
 
     def ask_on_schedule(self) -> "Turn":
-        """The next inquiry of a pending payment."""
+        """The next inquiry of a pending payment; at once if the last one is due by now."""
         p, policy = self.payment, self.policy
+        if self.now >= p.closing_time:
+            return self.ask_now()
         delays = policy.inquiry_delays if p.confirming_since is None else policy.confirming_delays
         return self.ask_at(next_inquiry(delays, p.tries, p.key, self.now, p.closing_time))
 
@@ -135,9 +137,15 @@ class Turn:
     def ask_slowly(self) -> "Turn":
         """The slow watch of a payment that needs a person; it ends after `unresolved_watch`."""
         p = self.payment
-        if self.now - (p.final_at or p.closing_time) > self.policy.unresolved_watch:
+        if self.now - (p.phase_since or self.now) > self.policy.unresolved_watch:
             return self.rest()
         delay = delay_of(self.policy.unresolved_delays, p.tries)
+        return self.ask_at(self.now + spread(delay, p.key, p.attempts))
+
+    def ask_while_confirming(self) -> "Turn":
+        """A bank decides after the end: ask at its pace until it has."""
+        p = self.payment
+        delay = delay_of(self.policy.confirming_delays, p.tries)
         return self.ask_at(self.now + spread(delay, p.key, p.attempts))
 
     def ask_in_aftercare(self) -> "Turn":
@@ -157,7 +165,7 @@ class Turn:
         delay = delay_of(self.policy.cancel_delays, max(p.tries - 1, 0))
         at = max(self.now, (p.last_cancel_at or self.now) + spread(delay, p.key, p.cancel_attempts))
         counts_from = evidence_from(p, self.policy)
-        if p.cancel_state is CancelState.OPEN and (p.asked_at or 0) < counts_from < at:
+        if p.cancel_state is CancelState.OPEN and (p.tried_at or 0) < counts_from < at:
             return self.ask_at(counts_from)
         return self.change(next_act=Act.CANCEL, next_at=at)
 
@@ -167,7 +175,8 @@ class Turn:
 
     def new_phase(self, **fields: Any) -> "Turn":
         """A stretch of life with its own schedule and limits begins."""
-        return self.change(tries=0, tried_for=0, unanswered=0, tried_at=self.now, **fields)
+        clean = {"tries": 0, "tried_for": 0, "unanswered": 0}
+        return self.change(**clean, phase_since=self.now, tried_at=self.now, **fields)
 
     def wake(self) -> "Turn":
         """Do what is due. The right to cancel is written down before the cancel is sent."""
@@ -177,7 +186,9 @@ class Turn:
         if p.next_act is not Act.CANCEL or self.reporting:
             return replace(self, act=Act.INQUIRE)
         silent = p.last_cancel_at if p.cancel_state is CancelState.OPEN else p.silent_cancel_at
+        late = self.now - p.next_at  # time in which no worker ran is no patience of ours
         sent = self.change(
+            tried_at=None if p.tried_at is None else p.tried_at + late,
             cancel_state=CancelState.OPEN,
             cancel_refusal=None,
             cancel_attempts=p.cancel_attempts + 1,
@@ -287,6 +298,8 @@ def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
         turn = turn.alarm(f"the gateway refuses us: {news.why}")
     if news.left:
         turn = _tried(turn, news.asked_at, Via.CANCEL if news.to_cancel else Via.INQUIRY)
+    else:
+        turn = turn.change(tried_at=news.asked_at)  # the time since the last try was no patience
     return turn.change(unanswered=unanswered + 1)
 
 
@@ -305,7 +318,8 @@ def _tried(turn: Turn, asked_at: Ms, via: Via) -> Turn:
         return turn
     cancelling = p.status is Status.CANCELLING or p.aftercare is Aftercare.CANCELLING
     tries = p.tries if cancelling else p.tries + 1
-    return turn.change(attempts=p.attempts + 1, tries=tries, asked_at=asked_at)
+    latest = max(asked_at, p.asked_at or 0)
+    return turn.change(attempts=p.attempts + 1, tries=tries, asked_at=latest)
 
 
 def _alarm_if_long(turn: Turn, before: Ms) -> Turn:

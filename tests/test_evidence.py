@@ -1,4 +1,4 @@
-"""What a message is worth: a genuine one can be old, about another payment, or about other money."""
+"""What a message is worth: a genuine one can be old, or about another payment or other money."""
 
 from dataclasses import replace
 

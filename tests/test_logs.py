@@ -1,10 +1,12 @@
 """A log line is a fact with a known name, and holds no secret."""
 
+import ast
 import asyncio
 import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,28 @@ def test_a_name_is_a_dotted_fact_and_is_explained(name: str) -> None:
     assert EVENTS[name].meaning.endswith(".")
 
 
+def logged_in_the_code() -> Iterator[tuple[str, str]]:
+    """Each name that is written out at a call of the log, and the level of the call."""
+    root = Path(__file__).parent.parent
+    for file in [*root.glob("jobs/**/*.py"), *root.glob("worker/**/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and ast.unparse(node.func.value).split(".")[-1] == "log"
+                and node.args
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                yield str(node.args[0].value), node.func.attr
+
+
+def test_every_line_in_the_code_is_on_the_list_at_its_level() -> None:
+    found = set(logged_in_the_code())
+    assert len(found) > 10
+    for name, level in found:
+        logs.check_name(None, level, {"event": name})
+
+
 def test_in_tests_a_name_that_is_not_on_the_list_raises() -> None:
     with pytest.raises(ValueError, match=r"'payment\.lost' is not in logs\.EVENTS: add it"):
         log.info("payment.lost")
@@ -74,9 +98,10 @@ def test_in_production_a_line_without_a_name_is_still_written(json_lines: Lines)
 
 
 def test_off_a_terminal_a_line_is_json_with_time_level_and_name_first(json_lines: Lines) -> None:
-    log.info("payment.tracked", amount="USD 5")
+    log.info("payment.tracked", amount="USD 5", inquiries=3)
     [line] = json_lines()
-    assert list(line) == ["timestamp", "level", "event", "amount"]
+    assert list(line) == ["timestamp", "level", "event", "amount", "inquiries"]
+    assert line["inquiries"] == 3
     assert (line["level"], line["event"], line["amount"]) == ("info", "payment.tracked", "USD 5")
     assert len(line["timestamp"]) == len("2026-01-02T03:04:05.678Z")
     assert line["timestamp"].endswith("Z")
@@ -106,8 +131,11 @@ def test_a_line_cannot_be_forged_from_within(json_lines: Lines) -> None:
     assert [line["event"] for line in json_lines()] == ["notification.rejected"]
 
 
-def test_on_a_terminal_a_stranger_cannot_move_the_cursor(console: Callable[[], str]) -> None:
-    log.warning("notification.rejected", client_id="\x1b[2Jx\ny\u202e")
+@pytest.mark.parametrize("nasty", ["\x1b[2J", "a\nb", "\u202eabc", "\r", "\x9b2J"])
+def test_on_a_terminal_a_stranger_cannot_move_the_cursor(
+    console: Callable[[], str], nasty: str
+) -> None:
+    log.warning("notification.rejected", client_id=nasty, headers={"x": nasty})
     shown = console()
     assert "notification.rejected" in shown
     assert shown.count("\n") == 1

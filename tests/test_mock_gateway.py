@@ -18,9 +18,9 @@ from urllib.parse import unquote
 import aiohttp
 import pytest
 from aiohttp import web
-from keys import CLIENT_ID, private_key, public_key
 
 from jobs.model import Money, Status
+from tests.keys import CLIENT_ID, private_key, public_key
 from worker.mock_gateway import (
     SCENARIOS,
     Ledger,
@@ -97,7 +97,7 @@ class Receiver:
         self.heard.append((request.raw_path, heard))
         if self.answers:
             status, text = self.answers.pop(0)
-            return web.Response(status=status, text=text)
+            return web.Response(status=status, text=text, headers={"Location": "/notify"})
         return web.Response(text=ACK) if genuine else web.Response(status=401)
 
     @property
@@ -261,8 +261,8 @@ async def test_it_does_not_start_for_a_real_account() -> None:
         await start(replace(CONFIG, client_id="5X_REAL"))
 
 
-async def test_a_taken_port_is_an_os_error_that_leaves_nothing_behind() -> None:
-    """Whoever starts it says what is wrong; filterwarnings would tell of a leaked session."""
+async def test_a_taken_port_is_an_os_error() -> None:
+    """Whoever starts it can say what is wrong."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -562,8 +562,10 @@ async def test_cancel_unknown_hears_u_then_nothing_then_s(world: World) -> None:
     await world.order("cancel_unknown-1", closingSeconds=0.5)
     assert (await world.cancel("cancel_unknown-1")).code == "U UNKNOWN_EXCEPTION"
     assert await world.status("cancel_unknown-1") == "PROCESSING"
+    asked = time.monotonic()
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await world.cancel("cancel_unknown-1")
+    assert time.monotonic() - asked >= 0.05
     assert await world.status("cancel_unknown-1") == "CANCELLED"
     assert (await world.cancel("cancel_unknown-1")).code == "S SUCCESS"
 
@@ -830,7 +832,7 @@ async def test_a_receiver_that_believes_a_forgery_is_found_out(world: World) -> 
 async def test_a_notification_is_resent_until_it_is_acknowledged(
     world: World, http: int, text: str
 ) -> None:
-    """Only HTTP 200 with resultStatus S is an acknowledgement."""
+    """Only HTTP 200 with resultStatus S is an acknowledgement; no redirect is followed."""
     world.receiver.answers = [(http, text)] * 2
     await world.order("paid-1")
     await world.inquire("paid-1", 31)
@@ -1232,7 +1234,7 @@ async def test_closing_leaves_nothing_behind() -> None:
 
 async def test_a_merchant_who_hangs_up_frees_the_answer_held_for_him(world: World) -> None:
     """A long stretch of slow answers does not pile up."""
-    await world.order("gateway_slow-1")
+    await world.order("gateway_slow-1", closingSeconds=1000)
     before = len(asyncio.all_tasks())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):

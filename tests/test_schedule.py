@@ -58,7 +58,9 @@ def test_payments_of_one_moment_drift_apart() -> None:
         (NOW, NOW - DAY, "by schedule"),
     ],
 )
-def test_no_delay_leaps_over_the_closing_time(now: Ms, closing_time: Ms, expected: Ms | str) -> None:
+def test_no_delay_leaps_over_the_closing_time(
+    now: Ms, closing_time: Ms, expected: Ms | str
+) -> None:
     """One inquiry just before it, one at it; the one at it is the last."""
     at = next_inquiry([MINUTE], 0, KEY, now, closing_time)
     assert at == (now + spread(MINUTE, KEY, 0) if expected == "by schedule" else expected)

@@ -279,6 +279,7 @@ def read(name: str, text: str) -> object:
         ("ALIPAY_CLIENT_ID", "x" * 65, "give the client id"),
         ("ALIPAY_GATEWAY_URL", "open-na.alipay.com", "give an https:// URL"),
         ("ALIPAY_GATEWAY_URL", "http://open-na.alipay.com", "give an https:// URL"),
+        ("ALIPAY_GATEWAY_URL", "http://10.0.0.1", "give an https:// URL"),
         ("ALIPAY_GATEWAY_URL", "http://127.0.0.1.example.com", "give an https:// URL"),
         ("ALIPAY_GATEWAY_URL", "https://", "give an https:// URL"),
         ("ALIPAY_GATEWAY_URL", "https://h:99999", "give an https:// URL"),

@@ -13,15 +13,8 @@ import pytest
 from jobs.model import Money
 from jobs.news import Notification, NotifyKind
 from tests.keys import private_key, public_key
-from worker.messages import (
-    ACK,
-    PayRequest,
-    Unreadable,
-    parse_notification,
-    parse_object,
-    parse_time,
-    pay_body,
-)
+from worker.messages import ACK, parse_notification
+from worker.requests import PayRequest, pay_body
 from worker.signature import (
     Reason,
     Signed,
@@ -30,6 +23,8 @@ from worker.signature import (
     signature_header,
     verify,
 )
+from worker.strict_json import Unreadable, parse_object
+from worker.times import parse_time
 
 # The header of a notification, as printed.
 CLIENT_ID = "T_111222333"

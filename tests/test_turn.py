@@ -4,10 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.model import Act, Aftercare, CancelState, Cause, Event, Money, Ms, OnTimeout, Payment, Rejected, Status, Via
-from jobs.news import Call, Closed, Facts, Hint, Mismatch, NoAnswer, NotYet, PaidBack, Tick, Track
+from jobs.model import (
+    Act,
+    Aftercare,
+    CancelState,
+    Cause,
+    Event,
+    Money,
+    Ms,
+    OnTimeout,
+    Rejected,
+    Status,
+    Via,
+)
+from jobs.news import Call, Facts, Hint, Mismatch, PaidBack, Resolve, Tick, Track
 from jobs.payment import RECHECK_TRIES, decide, track
-from jobs.schedule import DAY, HOUR, JUST_BEFORE, MINUTE, SECOND, SPREAD, Policy, seconds
+from jobs.schedule import DAY, HOUR, JUST_BEFORE, MINUTE, SECOND, SPREAD, seconds
 from jobs.turn import TOLD_VALUES, name_of
 from tests.cells import (
     CLOSING,
@@ -107,7 +119,6 @@ def test_only_an_inquiry_sent_at_closing_or_later_allows_a_timeout() -> None:
     assert life.payment.status is Status.PENDING
 
 
-@differs("last inquiry late")
 def test_when_closing_passes_during_an_inquiry_the_last_one_follows_at_once() -> None:
     """Not after a delay of the schedule, which may be hours."""
     policy = replace(POLICY, inquiry_delays=seconds(2, 3600))
@@ -125,6 +136,13 @@ def test_a_worker_that_wakes_long_after_closing_asks_once_and_believes_the_answe
     life.inquiry("SUCCESS")
     assert life.payment.status is Status.SUCCEEDED
     assert life.payment.marks == ("late",)
+
+
+def test_paid_is_late_from_the_closing_time_on() -> None:
+    for early, marks in ((1, ()), (0, ("late",))):
+        life = Life(FRESH, CLOSING - early)
+        life.inquiry("SUCCESS")
+        assert life.payment.marks == marks
 
 
 def test_the_contracts_closing_time_runs_from_the_creation_at_the_gateway() -> None:
@@ -198,7 +216,6 @@ def test_a_confirming_payment_is_asked_about_slowly_and_ends_for_a_person() -> N
     assert life.now == T0 + MINUTE + POLICY.confirming
 
 
-@differs("confirming hastens")
 def test_confirming_never_moves_the_closing_time_to_an_earlier_one() -> None:
     """The merchant gave the buyer twenty days; the bank's seven do not take them away."""
     life = Life(replace(FRESH, closing_time=T0 + 20 * DAY))
@@ -221,8 +238,9 @@ def test_an_unanswered_last_inquiry_is_repeated_for_its_grace_then_cancelled_bli
     grace = POLICY.last_inquiry_grace
     assert grace <= life.now - CLOSING <= grace + MINUTE * (1 + SPREAD)
     gaps = [b - a for a, b in zip(asked, asked[1:], strict=False)]
-    assert all(roughly(gap, d) for gap, d in zip(gaps, POLICY.retry_delays, strict=False))
-    assert all(roughly(gap, POLICY.retry_delays[-1]) for gap in gaps[len(POLICY.retry_delays) :])
+    assert all(roughly(gap, 2 * SECOND) for gap in gaps[:3])
+    assert all(roughly(gap, MINUTE) for gap in gaps[-5:])
+    assert all(b > a / 2 for a, b in zip(gaps, gaps[1:], strict=False)), "it only stretches"
 
 
 def test_a_minute_without_an_answer_after_closing_alarms_once() -> None:
@@ -256,14 +274,12 @@ def test_time_in_which_no_worker_ran_uses_up_no_grace() -> None:
 
 def test_tries_that_did_not_leave_use_up_no_grace() -> None:
     life = at_closing()
-    for _ in range(100):
+    while life.now <= CLOSING + 2 * POLICY.last_inquiry_grace:
         life.wake()
         life.silence(left=False)
-    assert life.now > CLOSING + POLICY.last_inquiry_grace
     assert life.payment.status is Status.PENDING
 
 
-@differs("breaker counts")
 def test_an_open_breaker_stops_the_clock_of_the_grace() -> None:
     """Half an hour in which nothing could leave is no half hour of patience."""
     life = at_closing()
@@ -342,6 +358,15 @@ def test_the_right_to_cancel_is_written_down_before_the_cancel_leaves() -> None:
     assert decision.payment.cancel_attempts == 1
 
 
+def test_a_cancel_is_no_inquiry() -> None:
+    life = live("cancelling t none")
+    asked = life.payment.asked_at, life.payment.attempts
+    life.wake()
+    life.silence(to_cancel=True)
+    assert (life.payment.asked_at, life.payment.attempts) == asked
+    assert life.payment.cancel_attempts == 1
+
+
 def test_a_second_waking_at_the_same_moment_sends_nothing() -> None:
     life = live("cancelling t none")
     assert life.decide(Tick()).act is Act.CANCEL
@@ -356,7 +381,6 @@ def test_a_worker_killed_with_the_right_in_its_hand_leaves_the_schedule_running(
     assert all(roughly(gap, d) for gap, d in zip(gaps, POLICY.cancel_delays, strict=False))
 
 
-@differs("downtime counts")
 def test_time_in_which_no_worker_ran_is_not_time_of_cancelling() -> None:
     life = live("cancelling t none")
     life.wake()
@@ -366,15 +390,12 @@ def test_time_in_which_no_worker_ran_is_not_time_of_cancelling() -> None:
     assert life.payment.status is Status.CANCELLING
 
 
-@differs("breaker counts")
 def test_an_open_breaker_stops_the_clock_of_the_cancel_limit() -> None:
     life = live("cancelling t none")
     began = life.now
     while life.now < began + 25 * HOUR:
-        assert life.wake() is Act.CANCEL
-        life.silence(to_cancel=True, left=False)
-    life.wake()
-    life.silence(to_cancel=True)
+        life.silence(left=False, to_cancel=life.wake() is Act.CANCEL)
+    life.silence(to_cancel=life.wake() is Act.CANCEL)
     assert life.payment.status is Status.CANCELLING
 
 
@@ -388,8 +409,8 @@ def test_an_open_breaker_stops_the_clock_of_the_cancel_limit() -> None:
         "cancelling t refused",
         "unresolved",
         "cancelled",
-        pytest.param("cancelling t just sent far apart", marks=differs("hot loop")),
-        pytest.param("cancelled taking back sent far apart", marks=differs("hot loop")),
+        "cancelling t just sent far apart",
+        "cancelled taking back sent far apart",
     ],
 )
 def test_while_nothing_can_leave_the_next_try_is_always_ahead(start: str) -> None:
@@ -402,6 +423,17 @@ def test_while_nothing_can_leave_the_next_try_is_always_ahead(start: str) -> Non
         assert life.payment.next_at > life.now
 
 
+@differs("busy outage")
+def test_while_nothing_can_leave_tries_become_rarer() -> None:
+    """An outage of an hour finds every open payment here; they must not all knock on and on."""
+    life, tries = at_closing(), 0
+    while life.now < CLOSING + HOUR:
+        life.wake()
+        life.silence(left=False)
+        tries += 1
+    assert tries < 200
+
+
 def test_a_refusal_of_a_later_try_waits_for_the_silent_one_before_it() -> None:
     """The first request may still be on its way, and would take the money back."""
     life = live("cancelling t none")
@@ -412,13 +444,12 @@ def test_a_refusal_of_a_later_try_waits_for_the_silent_one_before_it() -> None:
     life.cancel_answer(Call.REFUSED)
     assert life.payment.next_at == silent + POLICY.cancel_quiet
     life.inquiry("SUCCESS")
-    assert life.payment.status is Status.CANCELLING, "asked too early"
+    assert life.told == [], "asked too early"
     assert life.wake() is Act.INQUIRE
     life.inquiry("SUCCESS")
-    assert life.payment.status is Status.SUCCEEDED
+    assert life.told == ["succeeded"]
 
 
-@differs("stale refusal")
 def test_a_refusal_of_an_earlier_try_says_nothing_of_the_later_one() -> None:
     """It may be written down late, by a worker that was frozen while another sent a cancel."""
     life = live("cancelling t none")
@@ -514,7 +545,6 @@ def test_a_cancel_asked_for_before_closing_waits_for_the_order_until_after_it() 
     assert life.now == CLOSING + POLICY.not_found_settle
 
 
-@differs("not_found and limit")
 def test_a_cancel_asked_for_days_before_closing_ends_as_not_found_too() -> None:
     """Waiting for the closing time is no time of cancelling."""
     life = live("cancelling r none")
@@ -530,13 +560,7 @@ def test_a_cancel_asked_for_days_before_closing_ends_as_not_found_too() -> None:
 # Report mode, switched on while a cancel is open
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        pytest.param("cancelling t open", marks=differs("report hammers")),
-        pytest.param("cancelling t refused", marks=differs("report hammers")),
-    ],
-)
+@pytest.mark.parametrize("start", ["cancelling t open", "cancelling t refused"])
 def test_report_mode_leaves_inquiries_and_they_become_rare(start: str) -> None:
     life, asked = live(start, "deployment"), 0
     until = life.now + HOUR
@@ -659,7 +683,6 @@ def test_money_that_comes_back_a_second_time_is_told_a_second_time() -> None:
     assert names[2:] == ["attention.paid_after_cancel.2", "attention.refund_confirmed.2"]
 
 
-@differs("older answer")
 def test_an_answer_asked_for_earlier_does_not_undo_a_newer_one() -> None:
     """Two inquiries crossed: `closed` was true before the buyer paid. No cancel was sent yet."""
     life = live("cancelled")
@@ -670,25 +693,36 @@ def test_an_answer_asked_for_earlier_does_not_undo_a_newer_one() -> None:
     assert "refund_confirmed" not in life.told
 
 
-@differs("refund forgotten")
 def test_a_refund_that_is_required_stays_listed_until_somebody_resolves_it() -> None:
     life = live("cancelled refund required")
     until = life.now + 34 * DAY
     while life.payment.next_at is not None and life.now < until:
         life.wake()
         life.inquiry("SUCCESS")
-    assert life.payment.next_at is not None
+    assert life.payment.needs_a_person
+    life.decide(word("resolve", place("cancelled")))
+    assert not life.payment.needs_a_person
 
 
-@differs("aftercare confirming")
 def test_a_bank_that_confirms_after_the_end_is_watched_more_closely_not_less() -> None:
-    life = live("pending")
+    life, asked = live("pending"), 0
     life.inquiry("CANCELLED")
     ended = life.now
-    while life.now - ended < 50 * MINUTE:
+    while life.now - ended <= HOUR:
         life.wake()
         life.inquiry("PENDING")
-    assert life.now - ended <= 75 * MINUTE
+        asked += 1
+    assert asked > 3, "after a minute, ten and an hour, as in any aftercare"
+
+
+@differs("confirming for ever")
+def test_a_bank_that_confirms_after_the_end_is_not_asked_for_ever() -> None:
+    life = live("cancelled")
+    until = life.now + 40 * DAY
+    while life.payment.next_at is not None and life.now < until:
+        life.wake()
+        life.inquiry("PENDING")
+    assert life.now < until
 
 
 def test_a_recheck_of_a_succeeded_payment_gives_up_after_a_while_without_answers() -> None:
@@ -731,13 +765,28 @@ def test_after_its_watch_an_unresolved_payment_still_listens() -> None:
     assert life.payment.status is Status.SUCCEEDED
 
 
-@differs("watch from closing")
 def test_the_thirty_days_begin_when_it_becomes_unresolved() -> None:
     """Tracked by an import long after its closing time, it deserves its watch as any other."""
     life = Life(replace(FRESH, closing_time=T0 - 40 * DAY, on_timeout=OnTimeout.REPORT))
     life.inquiry("PROCESSING")
     assert life.payment.status is Status.UNRESOLVED
     assert life.payment.next_at is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "watched"),
+    [(Status.SUCCEEDED, False), (Status.FAILED, True), (Status.CANCELLED, True)],
+)
+def test_an_operators_word_ends_it_and_money_that_comes_later_is_still_seen(
+    status: Status, watched: bool
+) -> None:
+    life = live("unresolved t open paidSeen")
+    life.decide(Resolve(id="1", status=status, who="ops", why="seen in the bank"))
+    assert life.payment.status is status
+    assert life.payment.via is Via.OPERATOR
+    assert life.payment.marks == ("resolved",)
+    assert (life.payment.next_at is not None) is watched
+    assert life.told == [status.value]
 
 
 # What is told, how often, and in which words
@@ -802,7 +851,9 @@ def test_telling_the_end_again_keeps_the_name_and_raises_the_seq() -> None:
     first, again = life.events
     assert isinstance(first, Event)
     assert isinstance(again, Event)
-    assert (first.type, first.name) == (again.type, again.name) == ("payment.succeeded", "succeeded")
+    assert (
+        (first.type, first.name) == (again.type, again.name) == ("payment.succeeded", "succeeded")
+    )
     assert again.seq > first.seq
 
 

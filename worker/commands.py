@@ -21,15 +21,10 @@ from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools
 from worker.keys import Keys
 from worker.logs import log
-from worker.messages import (
-    PAYMENT_ID,
-    PAYMENT_REQUEST_ID,
-    Unreadable,
-    parse_amount,
-    parse_object,
-    parse_time,
-)
+from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
 from worker.store import Store
+from worker.strict_json import Unreadable, parse_object
+from worker.times import parse_time
 
 GROUP = "reconciler"
 BATCH = 64
@@ -274,7 +269,7 @@ class CommandStream:
     async def _handle(self, entry_id: str, raw: Mapping[Any, Any]) -> None:
         fields = {_text_of(name): value for name, value in raw.items()}
         type_ = _text_of(fields.get("type", b""))
-        data = _text_of(fields.get("data", b""))
+        data = _text_of(fields.get("data", b""), "surrogateescape")  # no UTF-8: malformed
         try:
             done = await execute(
                 type_, data, entry_id, int(entry_id.partition("-")[0]), self._tools
@@ -327,8 +322,8 @@ async def make_group(redis: Redis, stream: str, group: str) -> None:
             raise
 
 
-def _text_of(raw: Any) -> str:
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+def _text_of(raw: Any, errors: str = "replace") -> str:
+    return raw.decode(errors=errors) if isinstance(raw, bytes) else str(raw)
 
 
 def encode_data(data: Mapping[str, Any]) -> str:

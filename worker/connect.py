@@ -26,7 +26,7 @@ class Unsafe(Exception):
 def pool(url: str, tries: int) -> ConnectionPool:
     """Connections that time out, keep alive, and try again `tries` times with backoff.
 
-    Repeating a script is safe: each of ours changes nothing the second time.
+    Repeating a script is safe: the second time each of ours changes nothing or says the same again.
     """
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_SECONDS,

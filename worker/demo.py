@@ -9,27 +9,31 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from redis.asyncio import Redis
 
+from jobs.model import FINAL
+from jobs.outcome import rfc3339
 from worker import client
 from worker.embedded import NoServer, embedded_server
+from worker.keys import Keys
 from worker.mock_gateway.command import make_keys
 from worker.mock_gateway.ledger import Truth, agrees
-from worker.mock_gateway.order import Standing
 from worker.mock_gateway.scenarios import SCENARIOS
+from worker.settings import SETTINGS as KNOWN
 from worker.views import look_up, table
 
 CLIENT_ID = "SANDBOX_5X00000000000000"
@@ -37,6 +41,8 @@ CLOSING_SECONDS = 10  #: an order's whole life; the vendor's is 14 minutes
 AT_ONCE = 15  #: new payments a second: what one worker follows at this density of inquiries
 PATIENCE_SECONDS = 40  #: after the last payment was tracked
 CURRENCY, VALUE = "USD", 599
+
+ENDS = frozenset(FINAL)
 
 #: Everything happens within seconds, so every delay shrinks with the closing time.
 SETTINGS = {
@@ -74,10 +80,14 @@ class Line:
     seconds: float
     truth: str
     agrees: bool
+    told: tuple[str, ...]  #: the names of the outcomes published
 
     @property
     def right(self) -> bool:
-        return self.agrees and self.status == self.expected
+        """Ended as expected and as the ledger says, and the merchant was told so exactly once."""
+        ends = [name for name in self.told if name in ENDS]
+        told = ends == [self.status] or (not ends and "unresolved.1" in self.told)
+        return self.agrees and self.status == self.expected and told
 
 
 def demo(payments: int, seed: int, as_json: bool) -> int:
@@ -150,7 +160,7 @@ def _start(
         )
 
 
-def _end(processes: Any) -> None:
+def _end(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
     for process in processes:
         process.terminate()
     for process in processes:
@@ -163,8 +173,6 @@ def _end(processes: Any) -> None:
 
 def _clean_environment() -> dict[str, str]:
     """Ours, without any setting of a real deployment."""
-    from worker.settings import SETTINGS as KNOWN
-
     ours = {entry.name for entry in KNOWN} | {f"{entry.name}_FILE" for entry in KNOWN}
     return {name: value for name, value in os.environ.items() if name not in ours}
 
@@ -212,8 +220,6 @@ async def _buy(redis: Redis, gateway: aiohttp.ClientSession, n: int, id_: str) -
         reply.raise_for_status()
     if id_.startswith("notification_before_track"):
         await asyncio.sleep(1.5)
-    from jobs.outcome import rfc3339
-
     await client.track(redis, id_, CURRENCY, VALUE, expiry_time=rfc3339(closing_time))
 
 
@@ -247,10 +253,20 @@ async def _until_ended(
 async def _compare(redis: Redis, gateway: aiohttp.ClientSession, ids: Sequence[str]) -> list[Line]:
     async with gateway.get("/mock/ledger") as reply:
         truths = {row["paymentRequestId"]: row for row in await reply.json()}
-    return [await _line(redis, id_, truths[id_]) for id_ in ids]
+    told = await _told(redis)
+    return [await _line(redis, id_, truths[id_], tuple(told[id_])) for id_ in ids]
 
 
-async def _line(redis: Redis, id_: str, row: Mapping[str, Any]) -> Line:
+async def _told(redis: Redis) -> dict[str, list[str]]:
+    """What the merchant was told, by payment: the last part of each CloudEvents id, in order."""
+    told: dict[str, list[str]] = defaultdict(list)
+    for _, fields in await redis.xrange(Keys().outcomes):
+        names = fields[b"id"].decode().split(":", 2)
+        told[fields[b"paymentRequestId"].decode()].append(names[-1])
+    return told
+
+
+async def _line(redis: Redis, id_: str, row: Mapping[str, Any], told: tuple[str, ...]) -> Line:
     found = await look_up(redis, "reconciler", CLIENT_ID, id_)
     record = found["payment"] if found else {"status": "untracked"}
     status, scenario = record["status"], SCENARIOS[id_.partition("-")[0]]
@@ -266,13 +282,9 @@ async def _line(redis: Redis, id_: str, row: Mapping[str, Any]) -> Line:
         cancels=int(record.get("cancelAttempts", 0)),
         seconds=_seconds(record),
         truth=row["status"],
-        agrees=agrees(status, _truth(row)) and row["settled"],
+        agrees=agrees(status, Truth.from_json(row)) and row["settled"],
+        told=told,
     )
-
-
-def _truth(row: Mapping[str, Any]) -> Truth:
-    told = {re.sub("[A-Z]", lambda m: "_" + m[0].lower(), k): v for k, v in row.items()}
-    return Truth(**told | {"status": Standing(row["status"])})
 
 
 # What is shown
@@ -298,10 +310,15 @@ def _show(lines: Sequence[Line], seconds: float, as_json: bool) -> None:
         return
     print(table([_as_row(line) for line in lines]))
     for line in wrong:
-        print(f"WRONG: {line.id} is {line.status}, expected {line.expected}; gateway: {line.truth}")
+        told = ", ".join(line.told) or "nothing"
+        print(
+            f"WRONG: {line.id} is {line.status}, expected {line.expected};"
+            f" the gateway's truth is {line.truth}; the merchant was told {told}"
+        )
     agreed = len(lines) - len(wrong)
     print(
-        f"\n{agreed} of {len(lines)} payments ended as the gateway's ledger says, in {seconds:.0f} s"
+        f"\n{agreed} of {len(lines)} payments ended as the gateway's ledger says,"
+        f" each told once, in {seconds:.0f} s"
     )
 
 
@@ -321,8 +338,6 @@ def _as_row(line: Line) -> dict[str, Any]:
 
 
 def _seconds(record: Mapping[str, str]) -> float:
-    from datetime import datetime
-
     if "finalAt" not in record:
         return 0.0
     took = datetime.fromisoformat(record["finalAt"]) - datetime.fromisoformat(record["trackedAt"])

@@ -13,10 +13,11 @@ from multidict import CIMultiDictProxy
 
 from jobs.model import Ms, Payment
 from jobs.news import CancelAnswer, InquiryAnswer, Silence
-from worker import messages
-from worker.messages import Endpoint, Unreadable
+from worker import messages, requests, times
+from worker.requests import Endpoint
 from worker.settings import Account
 from worker.signature import Reason, Signed, Untrusted, signature_header, verify
+from worker.strict_json import Unreadable
 
 #: An answer lists a payment's refunds and quotes; the largest known is 200 KB. More is no answer.
 MAX_ANSWER_BYTES = 512 * 1024
@@ -31,15 +32,17 @@ class HttpGateway:
         self._session = session
         self._account = account
         self._timeout = timeout / 1000
+        # Of its own: a request that found no connection has not left, and that is worth knowing.
+        self._connecting = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout / 2)
 
     async def inquire(self, payment: Payment, asked_at: Ms) -> InquiryAnswer | Silence:
         """docs.antom.com/ac/ams/paymentri_online"""
-        body = messages.inquiry_body(payment.payment_request_id)
+        body = requests.inquiry_body(payment.payment_request_id)
         return await self._ask("inquiryPayment", body, asked_at, messages.parse_inquiry_answer)
 
     async def cancel(self, payment: Payment, asked_at: Ms) -> CancelAnswer | Silence:
         """docs.antom.com/ac/ams/paymentc_online"""
-        body = messages.cancel_body(payment.payment_request_id)
+        body = requests.cancel_body(payment.payment_request_id)
         return await self._ask("cancel", body, asked_at, messages.parse_cancel_answer)
 
     async def _ask(
@@ -56,10 +59,10 @@ class HttpGateway:
             async with asyncio.timeout(self._timeout):
                 answer, answered_at = await self._exchange(endpoint, body, asked_at)
             return parse(answer, asked_at, answered_at)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            return silence("not_connected", left=False)
         except TimeoutError:
             return silence("timeout")
-        except aiohttp.ClientConnectorError:
-            return silence("not_connected", left=False)
         except aiohttp.ClientError:
             return silence("connection_lost")
         except NoAnswerHere as reply:
@@ -74,12 +77,16 @@ class HttpGateway:
     ) -> tuple[bytes, Ms | None]:
         """The verified body of an answer, and its response-time."""
         account = self._account
-        path = messages.api_path(account.client_id, endpoint)
+        path = requests.api_path(account.client_id, endpoint)
         asked = Signed(path=path, client_id=account.client_id, time=str(asked_at), body=body)
         signature = signature_header(asked, account.private_key, account.key_version)
-        headers = messages.request_headers(asked, signature, account.agent_token or "")
+        headers = requests.request_headers(asked, signature, account.agent_token or "")
         async with self._session.post(
-            account.gateway_url + path, data=body, headers=headers, allow_redirects=False
+            account.gateway_url + path,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=self._connecting,
         ) as reply:
             if reply.status != HTTPStatus.OK:
                 raise NoAnswerHere(f"http_{reply.status}")
@@ -88,7 +95,7 @@ class HttpGateway:
             answered = Signed(path, _one(reply.headers, "client-id"), said_at, answer)
             header = _one(reply.headers, "signature")
             verify(answered, header, client_id=account.client_id, keys=account.public_keys)
-            return answer, messages.parse_time(said_at)
+            return answer, times.parse_time(said_at)
 
 
 class NoAnswerHere(Exception):
@@ -120,6 +127,5 @@ def open_session(connections: int) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept-Encoding": "identity", "User-Agent": "payment-reconciler"},
-        timeout=aiohttp.ClientTimeout(total=None),  # each exchange has its own
         auto_decompress=False,
     )

@@ -20,8 +20,10 @@ async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
     unparked = await _unpark(redis, store, now - PARKED_FOR)
     if unparked:
         log.error("notification.never_tracked", count=unparked)
-    await _trim(redis, keys.commands, await oldest_needed(redis, keys.commands, now))
-    outcomes = min(await oldest_needed(redis, keys.outcomes, now), now - OUTCOMES_AT_LEAST)
+    # Commands without a group were written before the first worker came: nobody has seen them.
+    await _trim(redis, keys.commands, await oldest_needed(redis, keys.commands, now, ungrouped=0))
+    needed = await oldest_needed(redis, keys.outcomes, now, ungrouped=now)
+    outcomes = min(needed, now - OUTCOMES_AT_LEAST)
     await _trim(redis, keys.outcomes, max(outcomes, now - retention))
     for stream in (keys.quarantine, keys.dead):
         await _trim(redis, stream, now - retention)
@@ -29,12 +31,14 @@ async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
     log.debug("retention.completed")
 
 
-async def oldest_needed(redis: Redis, stream: str, now: Ms) -> Ms:
-    """The time of the oldest entry that a consumer group has not acknowledged; `now` if none."""
-    if not await redis.exists(stream):
-        return now
-    needed = now
-    for group in await redis.xinfo_groups(stream):
+async def oldest_needed(redis: Redis, stream: str, now: Ms, *, ungrouped: Ms) -> Ms:
+    """The time of the oldest entry that a consumer group has not acknowledged; `now` if none.
+
+    `ungrouped` is the answer for a stream that has no group yet.
+    """
+    groups = await redis.xinfo_groups(stream) if await redis.exists(stream) else []
+    needed = now if groups else ungrouped
+    for group in groups:
         pending = await redis.xpending(stream, group["name"])
         first = pending["min"] if pending["pending"] else group["last-delivered-id"]
         needed = min(needed, _ms_of(first))

@@ -72,7 +72,7 @@ EVENTS: Mapping[str, Entry] = {
     "outcome.published": Entry(INFO, "The merchant was told something about a payment."),
     "command.accepted": Entry(INFO, "A command was carried out."),
     "command.rejected": Entry(WARNING, "A command was not carried out; the merchant was told why."),
-    "command.dead": Entry(ERROR, "A command cannot be understood. It is kept: mend its sender."),
+    "command.dead": Entry(WARNING, "A command cannot be understood. It is kept: mend its sender."),
     "sweep.completed": Entry(WARNING, "Overdue payments whose job was lost were woken."),
     "sweep.failed": Entry(ERROR, "A sweep broke; the next one follows. Report the traceback."),
     "job.failed": Entry(ERROR, "A job broke and is repeated. Report the traceback."),
@@ -159,13 +159,14 @@ _LEVEL_OF = {"exception": "error", "critical": "error", "fatal": "error", "warn"
 def _formatter(log_format: LogFormat) -> ProcessorFormatter:
     on_terminal = sys.stderr.isatty()
     console = log_format == LogFormat.CONSOLE or (log_format == LogFormat.AUTO and on_terminal)
-    # The renderer's own tracebacks would show local variables, and with them keys.
-    pretty = structlog.dev.ConsoleRenderer(
-        colors=on_terminal, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
-    )
-    ending: list[Processor] = (
-        [escape, pretty] if console else [structlog.processors.JSONRenderer(default=str)]
-    )
+    renderer: Processor = structlog.processors.JSONRenderer(default=str)
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=on_terminal,
+            sort_keys=False,
+            repr_native_str=True,  # what a stranger sent must not move a reader's cursor
+            exception_formatter=structlog.dev.plain_traceback,  # others show variables: keys
+        )
     return ProcessorFormatter(
         foreign_pre_chain=[adopt],
         pass_foreign_args=True,
@@ -174,7 +175,7 @@ def _formatter(log_format: LogFormat) -> ProcessorFormatter:
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             redact,
-            *ending,
+            renderer,
         ],
     )
 
@@ -222,13 +223,3 @@ def _clean(key: str, value: object) -> object:
     if isinstance(value, list | tuple):
         return [_clean("", each) for each in value]
     return value
-
-
-def escape(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """What a stranger sent must not move the cursor of whoever reads the log."""
-    return {
-        key: ascii(value)
-        if isinstance(value, str) and key != "exception" and not value.isprintable()
-        else value
-        for key, value in line.items()
-    }

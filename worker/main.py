@@ -47,6 +47,7 @@ MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
+RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 
 
@@ -283,6 +284,10 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
             raise
     except (RedisError, OSError) as fault:
         log.warning("worker.redis_waiting", fault=str(fault)[:200])
+        await asyncio.sleep(RESTART_SECONDS)
+    except Exception:
+        log.exception("worker.failed")
+        raise
     finally:
         draining.cancel()
         await _close(worker)

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.helpers import parse_mimetype
+from aiohttp.typedefs import Handler
 from redis.exceptions import RedisError
 
 from jobs.news import Notification, Unusable
-from worker import messages
+from worker import messages, times
 from worker.logs import log
-from worker.messages import ACK, Unreadable
+from worker.messages import ACK
 from worker.scripts import NotDurable
 from worker.signature import Reason, Signed, Untrusted, verify
 from worker.store import Store, write_mail
+from worker.strict_json import Unreadable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -37,6 +39,9 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 3.0
 #: Time between requests on one connection; it also limits how long headers may dribble in.
 KEEPALIVE_SECONDS = 15.0
+#: How long the rest of a refused body is still taken in: closing at once would often wipe out the
+#: answer on its way. aiohttp's own 10 s would hold the connection for a slow sender.
+LINGER_SECONDS = 1.0
 
 #: What is answered to a message that is not believed: the status and what would help.
 REFUSALS: Mapping[Reason, tuple[HTTPStatus, str]] = {
@@ -88,7 +93,9 @@ class Visit:
 def create_app(trust: Trust, store: Store) -> web.Application:
     """The receiver as an aiohttp application."""
 
-    async def handle(request: web.Request) -> web.Response:
+    # No route but a middleware: it sees every request, also one whose target is no path.
+    @web.middleware
+    async def handle(request: web.Request, handler: Handler) -> web.Response:  # noqa: ARG001
         visit = Visit(request)
         try:
             message = await _verified(visit, trust)
@@ -102,8 +109,7 @@ def create_app(trust: Trust, store: Store) -> web.Application:
         return web.Response(body=ACK, content_type="application/json")
 
     # The body limit is ours: aiohttp's own would answer before the line is logged.
-    app = web.Application(client_max_size=MAX_BODY_BYTES * 2)
-    app.router.add_route("*", "/{path:.*}", handle)
+    app = web.Application(client_max_size=MAX_BODY_BYTES * 2, middlewares=[handle])
     app.on_response_prepare.append(_without_banner)
     return app
 
@@ -228,7 +234,7 @@ async def _keep(visit: Visit, message: Signed, store: Store) -> str:
     """Write the message down, safely; the last part of the log event's name."""
     received_at = store.now()
     client_id, body = message.client_id, message.body
-    sent_at = messages.parse_time(message.time)
+    sent_at = times.parse_time(message.time)
     try:
         said = messages.parse_notification(body, sent_at, received_at, client_id)
     except Unreadable as unreadable:
@@ -265,13 +271,44 @@ async def start_receiver(
     trust: Trust, store: Store, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> web.AppRunner:
     """A running receiver; `await runner.cleanup()` ends it, after the requests under way."""
-    runner = web.AppRunner(
+    runner = _Runner(
         create_app(trust, store),
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
+        lingering_time=LINGER_SECONDS,
         auto_decompress=False,
         shutdown_timeout=5.0,
     )
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=tls).start()
     return runner
+
+
+class _Connection(web.RequestHandler):
+    """Answers what is no HTTP: aiohttp would print the sender's headers there, and its banner."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs it
+        fault = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        answer = web.json_response({"error": fault}, status=status, headers={"Server": ""})
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)

@@ -6,10 +6,10 @@ from importlib import resources
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 
-class NotDurable(Exception):
+class NotDurable(RedisError):
     """Redis took the write, but did not confirm in time that it is safe."""
 
 

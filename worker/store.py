@@ -17,7 +17,7 @@ from jobs.news import Message, Unusable
 from jobs.outcome import outcome, rejection
 from jobs.schedule import DAY, HOUR
 from jobs.tools import LEASE, Entry, Loaded
-from worker import messages, records
+from worker import messages, records, times
 from worker.keys import Keys
 from worker.scripts import Confirm, Scripts
 
@@ -127,13 +127,13 @@ class Store:
 
     async def erase(self, loaded: Loaded) -> bool:
         k, key = self.keys, loaded.payment.key
-        names = [k.payment(key), k.timeline(key), k.open]
+        names = [k.payment(key), k.timeline(key), k.open, k.inbox(key), k.parked]
         _, erased = await self._run("erase", names, [key, loaded.payment.version], True)
         return bool(erased)
 
     async def reject(self, rejected: Rejected) -> None:
         fields = _rejection_fields(rejected, self.now())
-        await self.redis.xadd(self.keys.outcomes, dict(zip(fields[::2], fields[1::2], strict=True)))
+        await self._run("append", [self.keys.outcomes], fields, True)
 
     async def wake_overdue(self) -> int:
         """A page at a time: a long outage leaves many."""
@@ -177,8 +177,8 @@ class Store:
 
     async def quarantine(self, client_id: str, reason: str, body: bytes) -> None:
         """Keep a verified message that names no payment, safely."""
-        fields = {"clientId": client_id, "paymentRequestId": "", "reason": reason, "body": body}
-        await self.redis.xadd(self.keys.quarantine, fields)  # type: ignore[arg-type]
+        fields = ("clientId", client_id, "paymentRequestId", "", "reason", reason, "body", body)
+        await self._run("append", [self.keys.quarantine], fields, True)
 
 
 # Mail: a verified notification in an inbox
@@ -194,9 +194,9 @@ def read_mail(client_id: str, payment_request_id: str, raw: bytes | str) -> Mess
     try:
         mail = json.loads(raw)
         return messages.parse_notification(
-            mail["body"].encode(), messages.parse_time(mail["time"]), int(mail["at"]), client_id
+            mail["body"].encode(), times.parse_time(mail["time"]), int(mail["at"]), client_id
         )
-    except (ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         return Unusable(payment_request_id=payment_request_id, why=str(fault))
 
 
@@ -207,7 +207,7 @@ def _open_until(decision: Decision, now: Ms) -> str:
     """The score in the open set: the next action, or the end of our lease while we act."""
     payment = decision.payment
     if payment.next_at is None:
-        return _NEVER if payment.status is Status.UNRESOLVED else ""
+        return _NEVER if payment.needs_a_person else ""
     if decision.act is Act.CANCEL:
         return str(max(payment.next_at, now + LEASE))
     return str(payment.next_at)

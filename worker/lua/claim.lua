@@ -7,7 +7,9 @@ local id, client, lease = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
 if lease ~= '' then
   local due = redis.call('ZSCORE', open, id)
-  if not due or tonumber(due) > now or redis.call('EXISTS', payment) == 0 then
+  if not due or tonumber(due) > now then return {now, {}, {}, 0} end
+  if redis.call('EXISTS', payment) == 0 then
+    redis.call('ZREM', open, id) -- the record has expired: nothing is left to wake for
     return {now, {}, {}, 0}
   end
   redis.call('ZADD', open, string.format('%.0f', now + lease), id)

@@ -1,4 +1,4 @@
-"""`reconciler mock-gateway`: keys on disk, a server until it is stopped, settings to try it with."""
+"""`reconciler mock-gateway`: keys on disk, and a server until it is stopped."""
 
 import argparse
 import asyncio

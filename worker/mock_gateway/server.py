@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from jobs.model import Ms
-from worker.messages import api_path
 from worker.mock_gateway.calls import CALLS, Illegal, read_object
 from worker.mock_gateway.config import MockConfig
 from worker.mock_gateway.faults import Voice, say_unsigned, send
 from worker.mock_gateway.ledger import Ledger
 from worker.mock_gateway.wire import Signer, result
+from worker.requests import api_path
 from worker.signature import Reason, Signed, Untrusted, verify
 
 #: What the gateway calls our mistakes; docs.antom.com/ac/ref/INVALID_SIGNATURE_error_code.

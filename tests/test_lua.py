@@ -1,0 +1,372 @@
+"""The scripts as such: what arq finds in its queue, and what happens when the server forgets them,
+hangs up in the middle, or cannot say that a write is safe.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from arq.jobs import Job, deserialize_job_raw
+from arq.worker import Worker as ArqWorker
+from arq.worker import func
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from jobs.model import Decision, Event, Ms, Payment, Status
+from jobs.payment import track as tracked
+from jobs.schedule import DAY, MINUTE, Policy
+from jobs.tools import LEASE, Entry
+from tests.fakes import KEY, Bench, notification, open_bench, track
+from worker import connect, queue
+from worker.embedded import EmbeddedServer
+from worker.keys import Keys
+from worker.scripts import Confirm, NotDurable, Scripts
+from worker.store import Store
+
+SOON: Ms = 200
+ON_DISK = Confirm(("WAITAOF", 1, 0, 3000), 1)
+
+
+@pytest.fixture
+async def bench(redis: Redis, redis_url: str, prefix: str) -> AsyncIterator[Bench]:
+    async with open_bench(redis_url, prefix) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def payment(bench: Bench) -> Payment:
+    now = await bench.now()
+    created = await bench.worker.store.create(tracked(track(now), now, Policy()), [])
+    assert created is not None
+    return created
+
+
+def job_key(bench: Bench) -> str:
+    return f"arq:job:{bench.keys.job(KEY)}"
+
+
+async def job_at(bench: Bench) -> Ms | None:
+    score = await bench.redis.zscore(bench.keys.queue, bench.keys.job(KEY))
+    return None if score is None else round(score)
+
+
+async def set_due(bench: Bench, at: Ms | str) -> None:
+    await bench.redis.zadd(bench.keys.open, {KEY: at})
+
+
+def arq_redis(bench: Bench) -> ArqRedis:
+    """A client such as arq's own worker has."""
+    return ArqRedis(
+        connection_pool=bench.redis.connection_pool,
+        job_deserializer=queue.deserialize,
+        job_serializer=queue.serialize,
+        default_queue_name=bench.keys.queue,
+    )
+
+
+# What arq finds
+
+
+async def test_a_job_is_read_by_us_and_by_arq(bench: Bench, payment: Payment) -> None:
+    raw = await bench.redis.get(job_key(bench))
+    assert raw is not None
+    ours = queue.deserialize(raw)
+    assert (ours["f"], ours["a"], ours["k"], ours["v"]) == ("follow_payment", [KEY], {}, 1)
+    arqs = list(deserialize_job_raw(raw, deserializer=queue.deserialize))
+    queued_at = arqs.pop()
+    assert arqs == ["follow_payment", [KEY], {}, None]
+    assert queued_at == pytest.approx(await bench.now(), abs=SOON)
+
+
+async def test_arq_knows_the_job_and_when_it_is_due(bench: Bench, payment: Payment) -> None:
+    job = Job(bench.keys.job(KEY), arq_redis(bench), bench.keys.queue, queue.deserialize)
+    info = await job.info()
+    assert info is not None
+    assert (info.function, info.score) == ("follow_payment", payment.next_at)
+    assert (await job.status()).value == "deferred"
+
+
+async def test_arq_runs_the_job_with_the_payments_key(bench: Bench, payment: Payment) -> None:
+    ran: list[tuple[str, str]] = []
+
+    async def follow_payment(ctx: dict[Any, Any], key: str) -> None:
+        ran.append((ctx["job_id"], key))
+
+    await bench.deliver(notification())  # wakes it now
+    worker = ArqWorker(
+        functions=[func(follow_payment, name="follow_payment")],
+        redis_pool=arq_redis(bench),
+        queue_name=bench.keys.queue,
+        job_serializer=queue.serialize,
+        job_deserializer=queue.deserialize,
+        burst=True,
+        poll_delay=0.01,
+        keep_result=0,
+        handle_signals=False,
+    )
+    await worker.main()
+    assert ran == [(bench.keys.job(KEY), KEY)]
+    assert await job_at(bench) is None
+
+
+@pytest.mark.parametrize("ahead", [0, MINUTE, 30 * DAY])
+async def test_no_payload_expires_before_its_time(
+    bench: Bench, payment: Payment, ahead: Ms
+) -> None:
+    await set_due(bench, await bench.now() + ahead)
+    await bench.worker.store.rearm(KEY)
+    assert await bench.redis.pttl(job_key(bench)) == pytest.approx(ahead + 30 * DAY, abs=SOON)
+
+
+# rearm: the next wake-up is queued when a job has ended
+
+
+async def test_a_job_that_ended_gets_its_next_wake_up(bench: Bench, payment: Payment) -> None:
+    await lose_job(bench)
+    await set_due(bench, (await bench.now()) + MINUTE)
+    await bench.worker.store.rearm(KEY)
+    assert await job_at(bench) == await bench.due()
+    assert await bench.redis.exists(job_key(bench))
+
+
+async def lose_job(bench: Bench) -> None:
+    """As arq does when a job has ended."""
+    await bench.redis.delete(job_key(bench))
+    await bench.redis.zrem(bench.keys.queue, bench.keys.job(KEY))
+
+
+@pytest.mark.parametrize("due", ["+inf", None])
+async def test_what_needs_no_wake_up_gets_none(
+    bench: Bench, payment: Payment, due: str | None
+) -> None:
+    await lose_job(bench)
+    if due is None:
+        await bench.redis.zrem(bench.keys.open, KEY)
+    else:
+        await set_due(bench, due)
+    await bench.worker.store.rearm(KEY)
+    assert await job_at(bench) is None
+    assert not await bench.redis.exists(job_key(bench))
+
+
+async def test_a_message_that_came_while_the_job_ran_is_not_lost_with_it(
+    bench: Bench, payment: Payment
+) -> None:
+    await set_due(bench, await bench.now())
+    assert await bench.worker.store.claim(KEY)
+    await bench.deliver(notification())
+    await lose_job(bench)  # arq deletes by id, whatever was queued meanwhile
+    await bench.worker.store.rearm(KEY)
+    assert await job_at(bench) == pytest.approx(await bench.now(), abs=SOON)
+
+
+async def test_after_a_failed_job_the_next_one_waits_for_the_lease(
+    bench: Bench, payment: Payment
+) -> None:
+    await set_due(bench, await bench.now())
+    assert await bench.worker.store.claim(KEY)
+    await lose_job(bench)
+    await bench.worker.store.rearm(KEY)
+    assert await job_at(bench) == pytest.approx(await bench.now() + LEASE, abs=SOON)
+
+
+# The scripts themselves
+
+
+async def test_there_is_a_script_for_each_file(bench: Bench) -> None:
+    files = {file.stem for file in (Path(connect.__file__).parent / "lua").glob("*.lua")}
+    assert set(Scripts(bench.redis)._scripts) == files - {"prelude"}
+
+
+async def test_every_answer_begins_with_the_time_of_redis(bench: Bench, payment: Payment) -> None:
+    calls: dict[str, tuple[list[str], list[Any]]] = {
+        "claim": ([KEY, "inbox", "open", "brake"], [KEY, "c", ""]),
+        "erase": (["p", "t", "open", "inbox", "parked"], [KEY, 1]),
+        "overdue": (["open", "queue"], ["prefix", 500, 0, 10]),
+        "rearm": (["open", "queue"], [KEY, "prefix"]),
+        "unpark": (["parked", "inbox", "p", "q"], [KEY, 1, "c", "r"]),
+    }
+    for name, (keys, args) in calls.items():
+        names = [f"{bench.keys.prefix}:{key}" for key in keys]
+        answer = await Scripts(bench.redis).run(name, names, args)
+        assert answer[0] == pytest.approx(await bench.now(), abs=SOON), name
+
+
+async def test_a_server_that_forgot_its_scripts_is_told_them_again_and_runs_once(
+    bench: Bench, payment: Payment
+) -> None:
+    await bench.redis.script_flush()
+    loaded = await bench.worker.load()
+    await bench.redis.script_flush()
+    saved = await bench.worker.store.save(loaded, Decision(payment=payment), [])
+    assert saved is not None
+    assert saved.version == payment.version + 1
+    await bench.redis.script_flush()
+    assert await bench.deliver(notification()) == "accepted"
+    assert len(await bench.inbox()) == 1
+
+
+async def test_a_server_that_forgets_at_once_is_an_error_not_a_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loads_nothing(_: str) -> None: ...
+
+    await bench.redis.script_flush()
+    monkeypatch.setattr(bench.redis, "script_load", loads_nothing)
+    with pytest.raises(NoScriptError):
+        await bench.worker.store.load(KEY)
+
+
+async def test_scripts_and_payments_survive_the_death_of_the_server(
+    tmp_path: Path, prefix: str
+) -> None:
+    """Each write was on disk before it was answered; the restarted server knows no script."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    redis = connect.client(server.url, tries=30)
+    store = Store(redis, Keys(prefix), confirm=ON_DISK)
+    try:
+        now = store.now()
+        assert await store.create(tracked(track(now), now, Policy()), [])
+        server.kill()
+        server.start()
+        loaded = await store.load(KEY)
+        assert loaded is not None
+        assert await store.save(loaded, Decision(payment=loaded.payment), [])
+    finally:
+        await redis.aclose()
+        server.stop()
+
+
+async def test_a_fault_in_a_script_is_raised(bench: Bench) -> None:
+    await bench.redis.set(bench.keys.open, "not a sorted set")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await bench.worker.store.claim(KEY)
+
+
+# Safe, and what if not
+
+
+async def test_a_write_is_answered_when_it_is_on_disk(bench: Bench, payment: Payment) -> None:
+    confirmed = Store(bench.redis, bench.keys, confirm=ON_DISK)
+    await confirmed.receive(KEY, "{}", "digest", parks=True, quarantine=None)
+    assert len(await bench.inbox()) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+async def test_fewer_confirmations_than_asked_for_are_none(bench: Bench, count: int) -> None:
+    """`WAIT 0` answers with the number of replicas: there are none."""
+    store = Store(bench.redis, bench.keys, confirm=Confirm(("WAIT", 0, 1), count))
+    if count == 0:
+        await store.quarantine("c", "r", b"")
+    else:
+        with pytest.raises(NotDurable, match="WAIT answered 0"):
+            await store.quarantine("c", "r", b"")
+
+
+async def test_the_first_number_that_waitaof_answers_counts(bench: Bench, payment: Payment) -> None:
+    """It is that of this server; the second one is that of its replicas."""
+    two = Confirm(("WAITAOF", 1, 0, 3000), 2)
+    with pytest.raises(NotDurable, match=r"WAITAOF answered \[1, 0\]"):
+        await Store(bench.redis, bench.keys, confirm=two).quarantine("c", "r", b"")
+
+
+def test_a_write_not_confirmed_is_a_failure_of_redis_as_any_other() -> None:
+    """Whoever waits for Redis to come back waits for this, too."""
+    assert issubclass(NotDurable, RedisError)
+
+
+# A connection that is lost in the middle
+
+
+async def cut_off(bench: Bench, work: Callable[[Store], Awaitable[Any]]) -> Any:
+    """What `work` returns when its connection is killed after the script ran, before the answer."""
+    redis = connect.client(bench.url)
+    for script in Scripts(redis)._scripts.values():
+        await redis.script_load(script.script)  # so that it runs the first time
+    slow = Confirm(("WAIT", 1, 100), 0)  # the answer waits 100 ms for a replica that is not there
+    try:
+        connection = await redis.client_id()
+        working = asyncio.ensure_future(work(Store(redis, bench.keys, confirm=slow)))
+        while "wait" not in await commands_of(bench, connection):
+            await asyncio.sleep(0.002)
+        await bench.redis.client_kill_filter(_id=str(connection))
+        return await working
+    finally:
+        await redis.aclose()
+
+
+async def commands_of(bench: Bench, connection: int) -> list[str]:
+    clients = await bench.redis.client_list(client_id=[str(connection)])
+    return [client["cmd"] for client in clients]
+
+
+async def test_a_save_whose_answer_is_lost_is_told_as_lost_and_written_once(
+    bench: Bench, payment: Payment
+) -> None:
+    loaded = await bench.worker.load()
+    ended = Decision(
+        payment=replace(payment, status=Status.SUCCEEDED, next_at=None),
+        events=(Event(type="payment.succeeded", name="succeeded", seq=1),),
+    )
+    entry = Entry(at=1, source="inquiry", what="paid")
+    assert await cut_off(bench, lambda store: store.save(loaded, ended, [entry])) is None
+    assert (await bench.payment()).version == payment.version + 1
+    assert await bench.told() == ["succeeded"]
+    assert await bench.story() == ["inquiry paid"]
+
+
+async def test_a_payment_tracked_before_the_answer_is_lost_is_tracked_once(bench: Bench) -> None:
+    now = await bench.now()
+    decision = tracked(track(now), now, Policy())
+    assert await cut_off(bench, lambda store: store.create(decision, [])) is None
+    assert (await bench.payment()).version == 1
+
+
+async def test_a_notification_kept_before_the_answer_is_lost_is_kept_once(
+    bench: Bench, payment: Payment
+) -> None:
+    result = await cut_off(
+        bench, lambda store: store.receive(KEY, "{}", "digest", parks=True, quarantine=None)
+    )
+    assert result == "duplicate"  # acknowledged all the same
+    assert len(await bench.inbox()) == 1
+
+
+async def test_a_payment_erased_before_the_answer_is_lost_is_gone(
+    bench: Bench, payment: Payment
+) -> None:
+    loaded = await bench.worker.load()
+    assert await cut_off(bench, lambda store: store.erase(loaded)) is False
+    assert await bench.worker.store.load(KEY) is None
+
+
+async def test_calls_go_on_while_their_connections_are_killed(
+    bench: Bench, payment: Payment
+) -> None:
+    redis = connect.client(bench.url, tries=20)
+    store, saved = Store(redis, bench.keys), 0
+    try:
+        for _ in range(40):
+            await bench.redis.client_kill_filter(_id=str(await redis.client_id()))
+            loaded = await store.load(KEY)
+            assert loaded is not None
+            saved += await store.save(loaded, Decision(payment=loaded.payment), []) is not None
+    finally:
+        await redis.aclose()
+    assert saved == 40
+    assert (await bench.payment()).version == payment.version + 40
+
+
+async def test_a_server_that_stays_away_is_an_error_after_the_last_try(tmp_path: Path) -> None:
+    redis = connect.client(f"unix://{tmp_path}/r.sock", tries=1)
+    try:
+        with pytest.raises(RedisConnectionError):
+            await Store(redis, Keys("x")).load(KEY)
+    finally:
+        await redis.aclose()
