@@ -122,14 +122,15 @@ def _pending(turn: Turn, news: News) -> Turn:
             return _ordered(turn, news)
 
 
-def _paid(turn: Turn, news: Paid | PaidBack) -> Turn:
+def _paid(turn: Turn, news: Paid | PaidBack, late: bool = False) -> Turn:
     """Paid for good, paid and given back, or something between that a person should see."""
     if isinstance(news, PaidBack) and news.whole:
         return _end(turn, Status.CANCELLED, news.facts.via, "refunded")
-    late = ["late"] if turn.now >= turn.payment.closing_time else []
+    late = late or turn.now >= turn.payment.closing_time
+    turn = turn.mark("late") if late else turn
     if isinstance(news, Paid):
-        return _end(turn, Status.SUCCEEDED, news.facts.via, *late)
-    turn = _end(turn, Status.SUCCEEDED, news.facts.via, *late, "partly_refunded")
+        return _end(turn, Status.SUCCEEDED, news.facts.via)
+    turn = _end(turn, Status.SUCCEEDED, news.facts.via, "partly_refunded")
     return turn.attention("partly_refunded", "look")
 
 
@@ -151,7 +152,7 @@ def _timed_out(turn: Turn, found: bool) -> Turn:
     if turn.reporting:
         return _look(turn, "report", would="cancel")
     if turn.policy.braked and not found:
-        return _look(turn, "brake").alarm("none of this account's last payments was ever found")
+        return _look(turn, "brake")
     return _give_up(turn, Cause.TIMED_OUT)
 
 
@@ -161,14 +162,14 @@ def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
         return turn.ask_on_schedule()
     if not turn.grace_spent:
         return turn.ask_again()
-    if news.misconfigured:
-        return _look(turn, "gateway_refuses_us")
     if turn.mismatch:
         return _look(turn, turn.mismatch)
     if turn.payment.confirming_since is not None:
-        return _look(turn, "pending_expired")
+        return _look(turn, "pending_expired")  # the buyer has paid: no cancel without an answer
     if turn.reporting:
         return _look(turn, "no_answer", would="cancel")
+    if news.misconfigured:
+        return _look(turn, "gateway_refuses_us")
     if turn.policy.braked and not turn.payment.found:
         return _look(turn, "brake")
     return _give_up(turn.mark("blind"), Cause.TIMED_OUT)
@@ -244,7 +245,7 @@ def _cancel_open(turn: Turn, news: News) -> Turn:
     p = turn.payment
     match news:
         case PaidBack() if news.whole:
-            return _end(turn, Status.CANCELLED, news.facts.via, "refunded")
+            return _closed(turn, news.facts.via)
         case Paid() | PaidBack():
             turn = turn.change(paid_seen=True)
         case Failed() if not p.paid_seen:
@@ -272,7 +273,7 @@ def _cancel_was_refused(turn: Turn, news: News) -> Turn:
     p = turn.payment
     match news:
         case Paid() | PaidBack():
-            return _paid_after_all(turn, news)
+            return _paid_after_all(turn, news, late=True)
         case Failed():
             return _end(turn, Status.FAILED, news.facts.via)
         case Closed():
@@ -319,10 +320,10 @@ def _cancel_again(turn: Turn) -> Turn:
     return turn.ask_again() if turn.reporting else turn.cancel_again()
 
 
-def _paid_after_all(turn: Turn, news: Paid | PaidBack) -> Turn:
+def _paid_after_all(turn: Turn, news: Paid | PaidBack, late: bool = False) -> Turn:
     """The money came before a cancel could do anything. Whoever was told otherwise hears of it."""
     cause = turn.payment.cause
-    turn = _paid(turn, news)
+    turn = _paid(turn, news, late)
     if turn.payment.status is not Status.SUCCEEDED:
         return turn
     if cause is Cause.FAILED:
@@ -424,9 +425,9 @@ def _succeeded(turn: Turn, news: News) -> Turn:
         case PaidBack() if news.whole:
             return turn.attention("reversed_after_success", "look").rest()
         case PaidBack():
-            return turn.attention("partly_refunded", "look").rest()
+            return _watch_if_late(turn.attention("partly_refunded", "look"))
         case Mismatch():
-            return turn.attention(news.kind, "look", news.value).rest()
+            return _watch_if_late(turn.attention(news.kind, "look", news.value))
         case Hint():
             return turn.ask_now()
         case NoAnswer() if turn.payment.unanswered < RECHECK_TRIES:
@@ -438,7 +439,12 @@ def _succeeded(turn: Turn, news: News) -> Turn:
         case Known() | Track() | CancelRefused():
             return turn
         case Paid() | Confirming() | NotYet() | NotExist() | NoAnswer():
-            return turn.rest()
+            return _watch_if_late(turn)
+
+
+def _watch_if_late(turn: Turn) -> Turn:
+    """The gateway may give a late payment back at once: look a few times whether it did."""
+    return turn.ask_in_aftercare() if "late" in turn.payment.marks else turn.rest()
 
 
 def _aftercare(turn: Turn, news: News) -> Turn:
@@ -648,6 +654,10 @@ def _end(turn: Turn, status: Status, via: Via | None, *marks: str, would: str = 
     """The one end of a payment."""
     turn = turn.mark(*marks).new_phase(status=status, via=via, final_at=turn.now, reason="")
     turn = turn.tell(status.value, status.value, would=would)
-    if status in (Status.FAILED, Status.CANCELLED):
-        return turn.ask_in_aftercare()
-    return turn.rest()
+    match status:
+        case Status.FAILED | Status.CANCELLED:
+            return turn.ask_in_aftercare()
+        case Status.SUCCEEDED:
+            return _watch_if_late(turn)
+        case _:
+            return turn.rest()

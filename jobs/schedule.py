@@ -20,8 +20,10 @@ DAY: Ms = 24 * HOUR
 JUST_BEFORE: Ms = 3 * SECOND
 
 #: A question without an answer is repeated after a quarter of the time that it has been asked
-#: for, within these bounds: soon at first, and never so rarely that an end is learned late.
+#: for, or a bit later each time while none can leave, within these bounds: soon at first, and never
+#: so rarely that an end is learned late.
 RETRY_PART = 4
+RETRY_STEP: Ms = 250
 RETRY_LEAST: Ms = 2 * SECOND
 RETRY_MOST: Ms = MINUTE
 
@@ -63,9 +65,10 @@ def delay_of(delays: Sequence[Ms], tries: int) -> Ms:
     return delays[min(tries, len(delays) - 1)]
 
 
-def retry_delay(tried_for: Ms) -> Ms:
-    """The delay before a question is repeated that has been asked for `tried_for`."""
-    return min(max(tried_for // RETRY_PART, RETRY_LEAST), RETRY_MOST)
+def retry_delay(tried_for: Ms, unanswered: int) -> Ms:
+    """The delay before a question is repeated, asked `unanswered` times over `tried_for`."""
+    stretched = max(tried_for // RETRY_PART, unanswered * RETRY_STEP)
+    return min(max(stretched, RETRY_LEAST), RETRY_MOST)
 
 
 def spread(delay: Ms, key: str, tries: int) -> Ms:

@@ -132,12 +132,14 @@ class Turn:
     def ask_again(self) -> "Turn":
         """Repeat a question that got no answer, ever more slowly."""
         p = self.payment
-        return self.ask_at(self.now + spread(retry_delay(p.tried_for), p.key, p.attempts))
+        return self.ask_at(
+            self.now + spread(retry_delay(p.tried_for, p.unanswered), p.key, p.attempts)
+        )
 
     def ask_slowly(self) -> "Turn":
         """The slow watch of a payment that needs a person; it ends after `unresolved_watch`."""
         p = self.payment
-        if self.now - (p.phase_since or self.now) > self.policy.unresolved_watch:
+        if self.watch_is_over and p.aftercare is not Aftercare.REFUND_REQUIRED:
             return self.rest()
         delay = delay_of(self.policy.unresolved_delays, p.tries)
         return self.ask_at(self.now + spread(delay, p.key, p.attempts))
@@ -145,12 +147,18 @@ class Turn:
     def ask_while_confirming(self) -> "Turn":
         """A bank decides after the end: ask at its pace until it has."""
         p = self.payment
+        if self.watch_is_over:
+            return self.alarm("a bank confirms for ever a payment that has ended").rest()
         delay = delay_of(self.policy.confirming_delays, p.tries)
         return self.ask_at(self.now + spread(delay, p.key, p.attempts))
 
+    @property
+    def watch_is_over(self) -> bool:
+        return self.now - (self.payment.phase_since or self.now) > self.policy.unresolved_watch
+
     def ask_in_aftercare(self) -> "Turn":
-        """The next of the few inquiries after the end, counted from the end; then none."""
-        ended = self.payment.final_at or self.now
+        """The next of the few inquiries after an end, or a refund, counted from it; then none."""
+        ended = self.payment.phase_since or self.now
         for delay in self.policy.aftercare_delays:
             if ended + delay > self.now:
                 return self.change(aftercare=Aftercare.WATCHING).ask_at(ended + delay)
@@ -316,17 +324,21 @@ def _tried(turn: Turn, asked_at: Ms, via: Via) -> Turn:
     turn = _alarm_if_long(turn, p.tried_for)
     if via is Via.CANCEL:
         return turn
-    cancelling = p.status is Status.CANCELLING or p.aftercare is Aftercare.CANCELLING
-    tries = p.tries if cancelling else p.tries + 1
+    tries = p.tries if is_cancelling(p) else p.tries + 1
     latest = max(asked_at, p.asked_at or 0)
     return turn.change(attempts=p.attempts + 1, tries=tries, asked_at=latest)
+
+
+def is_cancelling(payment: Payment) -> bool:
+    """Whether cancels are what is tried, before the end or after it."""
+    return payment.status is Status.CANCELLING or payment.aftercare is Aftercare.CANCELLING
 
 
 def _alarm_if_long(turn: Turn, before: Ms) -> Turn:
     after = turn.payment.tried_for
     if turn.payment.status is Status.PENDING and before < ALARM_LAST_INQUIRY <= after:
         return turn.alarm("closing time has passed and the last inquiry is not answered")
-    if turn.payment.status is Status.CANCELLING and before < ALARM_CANCEL <= after:
+    if is_cancelling(turn.payment) and before < ALARM_CANCEL <= after:
         return turn.alarm("the cancel is still not confirmed")
     return turn
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import pytest
-
 from jobs.evidence import hear
 from jobs.model import (
     Act,
@@ -70,10 +68,10 @@ TABLE = """
 
 pending                         | Paid                     | succeeded; rest; tells succeeded
 pending                         | Paid by notification     | succeeded; rest; tells succeeded
-pending at closing              | Paid                     | succeeded +late; rest; tells succeeded
+pending at closing              | Paid                     | succeeded +late; inquire soon; tells succeeded
 pending                         | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
 pending                         | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded
-pending at closing              | PaidBack part            | succeeded +late +partly_refunded; rest; tells succeeded, partly_refunded
+pending at closing              | PaidBack part            | succeeded +late +partly_refunded; inquire soon; tells succeeded, partly_refunded
 pending                         | Failed                   | cancelling/f; cancel now; tells cancelling
   in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
 pending                         | Failed by notification   | cancelling/f; cancel now; tells cancelling
@@ -102,12 +100,11 @@ pending at closing              | NoAnswer                 | stays; inquire soon
 pending past grace              | NoAnswer                 | cancelling/t +blind; cancel now; tells cancelling
   in report mode                |                          | unresolved/no_answer; inquire in minutes; tells unresolved
 pending past grace              | NoAnswer misconfigured   | unresolved/gateway_refuses_us; inquire in minutes; tells unresolved
-  in report mode                |                          | unresolved/no_answer; inquire in minutes; tells unresolved | reason in report mode
+  in report mode                |                          | unresolved/no_answer; inquire in minutes; tells unresolved
 pending braked past grace       | NoAnswer                 | unresolved/brake; inquire in minutes; tells unresolved
   in report mode                |                          | unresolved/no_answer; inquire in minutes; tells unresolved
 pending mismatched past grace   | NoAnswer                 | unresolved/amount_mismatch; inquire in minutes; tells unresolved
-pending confirming past grace   | NoAnswer                 | cancelling/t +blind; cancel now; tells cancelling | confirming, no answer
-  in report mode                |                          | unresolved/no_answer; inquire in minutes; tells unresolved | confirming, no answer
+pending confirming past grace   | NoAnswer                 | unresolved/pending_expired; inquire in minutes; tells unresolved
 pending                         | Mismatch                 | stays; inquire soon; tells amount_mismatch
 pending                         | Mismatch by notification | stays; inquire now; tells amount_mismatch
 pending at closing              | Mismatch                 | unresolved/amount_mismatch; inquire in minutes; tells amount_mismatch, unresolved
@@ -118,10 +115,10 @@ pending due                     | Tick                     | stays; sends inquir
 
 # cancelling, cancelState none: decided, and nobody has taken the right to send it
 
-cancelling t none               | Paid                     | succeeded +late; rest; tells succeeded
+cancelling t none               | Paid                     | succeeded +late; inquire soon; tells succeeded
 cancelling f none               | Paid                     | succeeded; rest; tells succeeded, contradiction
 cancelling r none               | Paid                     | succeeded; rest; tells succeeded, rejected already_final
-cancelling t none               | PaidBack part            | succeeded +late +partly_refunded; rest; tells succeeded, partly_refunded
+cancelling t none               | PaidBack part            | succeeded +late +partly_refunded; inquire soon; tells succeeded, partly_refunded
 cancelling f none               | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded, contradiction
 cancelling r none               | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded, rejected already_final
 cancelling ftr none             | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
@@ -169,7 +166,7 @@ cancelling t none               | Hint                     | stays; inquire now
   in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
 cancelling r none               | Hint                     | stays; inquire now
   in report mode                |                          | pending; inquire now; tells rejected report_mode
-cancelling t none hinted        | NoAnswer                 | stays; cancel now | hint, no answer
+cancelling t none hinted        | NoAnswer                 | stays; inquire soon
   in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
 cancelling t none hinted        | NotYet                   | stays; cancel now
   in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
@@ -187,8 +184,8 @@ cancelling ftr open             | Paid                     | stays, paidSeen; ca
   in report mode                |                          | stays, paidSeen; inquire soon
 cancelling ftr open             | PaidBack part            | stays, paidSeen; cancel in minutes
   in report mode                |                          | stays, paidSeen; inquire soon
-cancelling f open               | PaidBack all             | failed; inquire soon; tells failed | refunded, not failed
-cancelling tr open              | PaidBack all             | cancelled; inquire soon; tells cancelled | refunded, not failed
+cancelling f open               | PaidBack all             | failed; inquire soon; tells failed
+cancelling tr open              | PaidBack all             | cancelled; inquire soon; tells cancelled
 cancelling ftr open paidSeen    | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
 cancelling ftr open             | Failed                   | failed; inquire soon; tells failed
 cancelling ftr open paidSeen    | Failed                   | stays; cancel in minutes
@@ -235,10 +232,10 @@ cancelling tr open limit        | Tick                     | unresolved/cancel_l
 
 # cancelling, cancelState refused: inquiries asked after the refusal decide
 
-cancelling t refused            | Paid                     | succeeded +late; rest; tells succeeded
-cancelling f refused            | Paid                     | succeeded +late; rest; tells succeeded, contradiction | late before closing
-cancelling r refused            | Paid                     | succeeded +late; rest; tells succeeded, rejected already_final | late before closing
-cancelling t refused            | PaidBack part            | succeeded +late +partly_refunded; rest; tells succeeded, partly_refunded
+cancelling t refused            | Paid                     | succeeded +late; inquire soon; tells succeeded
+cancelling f refused            | Paid                     | succeeded +late; inquire soon; tells succeeded, contradiction
+cancelling r refused            | Paid                     | succeeded +late; inquire soon; tells succeeded, rejected already_final
+cancelling t refused            | PaidBack part            | succeeded +late +partly_refunded; inquire soon; tells succeeded, partly_refunded
 cancelling ftr refused          | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
 cancelling ftr refused          | Failed                   | failed; inquire soon; tells failed
 cancelling ftr refused paidSeen | Failed                   | failed; inquire soon; tells failed
@@ -275,7 +272,7 @@ cancelling ftr refused paidSeen | CancelConfirmed          | cancelled +refunded
 cancelling ftr refused limit    | NotYet                   | unresolved/cancel_refused; inquire in minutes; tells unresolved
 cancelling ftr refused limit    | NoAnswer                 | unresolved/cancel_refused; inquire in minutes; tells unresolved
 cancelling ftr refused limit    | Tick                     | unresolved/cancel_refused; inquire in minutes; tells unresolved
-cancelling t refused limit      | Paid                     | succeeded +late; rest; tells succeeded
+cancelling t refused limit      | Paid                     | succeeded +late; inquire soon; tells succeeded
 
 # succeeded: the status stays
 
@@ -297,20 +294,20 @@ succeeded                       | CancelConfirmed          | stays; rest; tells 
 
 # cancelled and failed: aftercare, the status stays
 
-cancelled                       | Paid                     | stays, taking back; cancel now; tells paid_after_cancel
+cancelled due                   | Paid                     | stays, taking back; cancel now; tells paid_after_cancel
   in report mode                |                          | stays, refund required; inquire in minutes; tells paid_after_cancel, refund_required
 failed                          | Paid                     | stays, taking back; cancel now; tells paid_after_failure
   in report mode                |                          | stays, refund required; inquire in minutes; tells paid_after_failure, refund_required
-cancelled                       | PaidBack part            | stays, taking back; cancel now; tells paid_after_cancel
+cancelled due                   | PaidBack part            | stays, taking back; cancel now; tells paid_after_cancel
   in report mode                |                          | stays, refund required; inquire in minutes; tells paid_after_cancel, refund_required
-cancelled                       | PaidBack all             | stays; inquire in minutes
-cancelled                       | Failed                   | stays; inquire in minutes
-cancelled                       | Closed                   | stays; inquire in minutes
-cancelled                       | NotYet                   | stays; inquire in minutes
-cancelled                       | NotExist                 | stays; inquire in minutes
-cancelled                       | Confirming               | stays; inquire in hours
-cancelled                       | NoAnswer                 | stays; inquire soon
-cancelled                       | Mismatch                 | stays; inquire in minutes; tells amount_mismatch
+cancelled due                   | PaidBack all             | stays; inquire in minutes
+cancelled due                   | Failed                   | stays; inquire in minutes
+cancelled due                   | Closed                   | stays; inquire in minutes
+cancelled due                   | NotYet                   | stays; inquire in minutes
+cancelled due                   | NotExist                 | stays; inquire in minutes
+cancelled due                   | Confirming               | stays; inquire in hours
+cancelled due                   | NoAnswer                 | stays; inquire soon
+cancelled due                   | Mismatch                 | stays; inquire in minutes; tells amount_mismatch
 cancelled                       | Hint                     | stays; inquire now
 cancelled                       | Known                    | stays; inquire in minutes
 cancelled                       | Tick                     | stays; inquire in minutes
@@ -323,36 +320,39 @@ cancelled rested                | Paid                     | stays, taking back;
 cancelled rested                | Closed                   | stays; rest
 cancelled taking back due       | Tick                     | stays, open; sends cancel
   in report mode                |                          | stays; sends inquiry
-cancelled taking back sent      | CancelConfirmed          | stays, confirmed, closed; inquire in hours; tells refund_confirmed
+cancelled taking back sent      | CancelConfirmed          | stays, confirmed, closed; inquire soon; tells refund_confirmed
 cancelled taking back sent      | CancelRefused window     | stays, refused, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent      | CancelRefused other      | stays, refused, refund required; inquire in minutes; tells refund_required
-cancelled taking back sent      | PaidBack all             | stays, confirmed, closed; inquire in hours; tells refund_confirmed
-cancelled taking back sent      | Closed                   | stays, confirmed, closed; inquire in hours; tells refund_confirmed
+cancelled taking back sent      | PaidBack all             | stays, confirmed, closed; inquire soon; tells refund_confirmed
+cancelled taking back sent      | Closed                   | stays, confirmed, closed; inquire soon; tells refund_confirmed
 cancelled taking back sent      | Paid                     | stays; cancel in minutes
   in report mode                |                          | stays, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent      | NotYet                   | stays; cancel in minutes
   in report mode                |                          | stays, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent      | NoAnswer to cancel       | stays; cancel in minutes
   in report mode                |                          | stays, refund required; inquire in minutes; tells refund_required
+cancelled taking back sent      | PaidBack part            | stays; cancel in minutes
+  in report mode                |                          | stays, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent      | Mismatch                 | stays; cancel in minutes; tells amount_mismatch
   in report mode                |                          | stays, refund required; inquire in minutes; tells amount_mismatch, refund_required
 cancelled taking back sent      | Hint                     | stays; cancel in minutes
 cancelled taking back sent limit | Tick                     | stays, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent limit | NoAnswer to cancel       | stays, refund required; inquire in minutes; tells refund_required
-cancelled refund required       | PaidBack all             | stays, closed; inquire in hours; tells refund_confirmed
-cancelled refund required       | Closed                   | stays, closed; inquire in hours; tells refund_confirmed
+cancelled refund required       | PaidBack all             | stays, closed; inquire soon; tells refund_confirmed
+cancelled refund required       | Closed                   | stays, closed; inquire soon; tells refund_confirmed
 cancelled refund required       | Paid                     | stays; inquire in hours
+cancelled refund required       | PaidBack part            | stays; inquire in hours
 cancelled refund required       | NoAnswer                 | stays; inquire in hours
 cancelled refund required       | Hint                     | stays; inquire now
 cancelled refund required       | Mismatch                 | stays; inquire in hours; tells amount_mismatch
 
 # unresolved: a final word ends it, marked late
 
-unresolved                      | Paid                     | succeeded +late; rest; tells succeeded
-unresolved f refused            | Paid                     | succeeded +late; rest; tells succeeded, contradiction
-unresolved r refused            | Paid                     | succeeded +late; rest; tells succeeded, rejected already_final
+unresolved                      | Paid                     | succeeded +late; inquire soon; tells succeeded
+unresolved f refused            | Paid                     | succeeded +late; inquire soon; tells succeeded, contradiction
+unresolved r refused            | Paid                     | succeeded +late; inquire soon; tells succeeded, rejected already_final
 unresolved                      | PaidBack all             | cancelled +late +refunded; inquire soon; tells cancelled
-unresolved                      | PaidBack part            | succeeded +late +partly_refunded; rest; tells succeeded, partly_refunded
+unresolved                      | PaidBack part            | succeeded +late +partly_refunded; inquire soon; tells succeeded, partly_refunded
 unresolved                      | Failed                   | failed +late; inquire soon; tells failed
 unresolved t open paidSeen      | Failed                   | stays; inquire in hours
 unresolved                      | Closed                   | cancelled +late; inquire soon; tells cancelled
@@ -421,33 +421,19 @@ cancelling ftr none             | forget                   | stays; cancel now; 
 succeeded                       | forget                   | stays; erases
 failed                          | forget                   | stays; erases
 cancelled                       | forget                   | stays; erases
-cancelled taking back sent      | forget                   | stays; erases | forget in aftercare
-cancelled refund required       | forget                   | stays; erases | forget in aftercare
+cancelled taking back sent      | forget                   | stays; cancel in minutes; tells rejected conflict
+cancelled refund required       | forget                   | stays; inquire in minutes; tells rejected conflict
 forgotten                       | resolve                  | stays; rest; tells rejected conflict
 forgotten                       | forget                   | stays; erases
 unresolved                      | forget                   | forgotten; rest; tells forgotten
 pending                         | resolve                  | stays; inquire soon; tells rejected conflict
 cancelling ftr none             | resolve                  | stays; cancel now; tells rejected conflict
-succeeded                       | resolve                  | stays; rest | resolve after the end
-failed                          | resolve                  | stays; inquire in minutes | resolve after the end
-cancelled                       | resolve                  | stays; inquire in minutes | resolve after the end
+succeeded                       | resolve                  | stays; rest; tells rejected conflict
+failed                          | resolve                  | stays; inquire in minutes; tells rejected conflict
+cancelled                       | resolve                  | stays; inquire in minutes; tells rejected conflict
 cancelled refund required       | resolve                  | stays, closed; rest; tells refund_confirmed
 unresolved                      | resolve                  | succeeded +resolved; rest; tells succeeded
 """
-
-#: Where `decide` does otherwise than the document. A row of the table, or a test, that names one is
-#: expected to fail; one that passes fails the run, so a line leaves this list when it is settled.
-KNOWN_DIFFERENCES = {
-    "busy outage": "while nothing can leave, every payment past closing tries every 2 s, never slower",
-    "confirming for ever": "a bank that confirms after the end is asked every hour without end",
-    "hint, no answer": "the cancel waits for an answer when a hint was heard; the code is safer",
-    "confirming, no answer": "no blind cancel once the bank confirms; the code is safer",
-    "forget in aftercare": "refused while money is to be given back; the code is safer",
-    "refunded, not failed": "given back while a cancel is open is cancelled; both are safe",
-    "late before closing": "late only when past closing; both are safe",
-    "reason in report mode": "gateway_refuses_us says more than no_answer; both are safe",
-    "resolve after the end": "rejected where there is nothing to resolve; both are safe",
-}
 
 #: What cannot be heard where, so that the table has no cell for it.
 NEVER = {
@@ -472,7 +458,6 @@ class Cell:
     heard: str
     mode: str  #: cancel, report (this payment) or deployment (all payments report)
     then: str
-    differs: str = ""  #: the name of a known difference
 
     @property
     def name(self) -> str:
@@ -482,19 +467,18 @@ class Cell:
 def cells() -> Iterator[Cell]:
     """Every cell of the table, one for each cause and mode."""
     rows = [_columns(row) for row in TABLE.splitlines() if "|" in row]
-    for (start, heard, then, differs), below in zip(rows, [*rows[1:], [""] * 4], strict=True):
+    for (start, heard, then), below in zip(rows, [*rows[1:], ["", "", ""]], strict=True):
         if start == REPORT:
             continue
-        _, _, reported, reports_differ = below if below[0] == REPORT else ("", "", then, differs)
+        reported = below[2] if below[0] == REPORT else then
         for one in _each_cause(start):
-            yield Cell(one, heard, "cancel", then, differs)
-            yield Cell(one, heard, "report", reported, reports_differ)
-            yield Cell(one, heard, "deployment", reported, reports_differ)
+            yield Cell(one, heard, "cancel", then)
+            yield Cell(one, heard, "report", reported)
+            yield Cell(one, heard, "deployment", reported)
 
 
 def _columns(row: str) -> list[str]:
-    columns = [column.strip() for column in row.split("|")]
-    return [*columns, *[""] * (4 - len(columns))]
+    return [column.strip() for column in row.split("|")]
 
 
 def _each_cause(start: str) -> Iterator[str]:
@@ -833,8 +817,3 @@ def notified(p: Payment, status: str, now: Ms, **more: Any) -> Notification:
     said |= {"client_id": p.client_id, "payment_request_id": p.payment_request_id}
     said |= {"payment_id": p.payment_id or "gw_1", "amount": p.amount}
     return Notification(**said | {"sent_at": now, "received_at": now} | more)
-
-
-def differs(name: str) -> pytest.MarkDecorator:
-    """Expected to fail: the code and the document differ, and it is not settled who is right."""
-    return pytest.mark.xfail(reason=KNOWN_DIFFERENCES[name], strict=True)

@@ -59,6 +59,13 @@ async def until(happened: Callable[[], Awaitable[Any]], seconds: float = 20) -> 
     return found
 
 
+async def end(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task until it ends: Python 3.11 may lose a cancel on its way through redis-py."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+
+
 # Raw HTTP: what a library would not send, and nothing that a library would add.
 
 
@@ -375,6 +382,10 @@ class Process:
         """The first such line, once it is there."""
         line: dict[str, Any] = wait_until(lambda: self.find(event, **facts), seconds)[0]
         return line
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -19,12 +19,13 @@ from jobs.news import Ask, Order, Silence, Track
 from jobs.schedule import DAY, SECOND, Policy
 from jobs.tools import Account, Loaded, Tools
 from tests.keys import CLIENT_ID
-from tests.servers import environ, own_server, says, scripted_gateway, until
+from tests.servers import end, environ, own_server, says, scripted_gateway, until
 from worker import commands, connect, queue
 from worker.commands import BadCommand, CommandStream, read_command
 from worker.keys import Keys
 from worker.logs import log
 from worker.main import run_worker
+from worker.scripts import Confirm, NotDurable
 from worker.settings import load
 from worker.store import Store
 from worker.times import format_time
@@ -523,6 +524,21 @@ async def test_many_commands_are_taken_a_batch_at_a_time(world: World) -> None:
     assert await world.redis.zcard(world.keys.open) == 70
 
 
+async def test_what_redis_does_not_confirm_as_safe_is_not_acknowledged_but_done_again(
+    world: World,
+) -> None:
+    """`replica:1` where there is no replica: the write is made, and not safe."""
+    await world.write("payment.track", TRACK)
+    world.store.confirm = Confirm(("WAIT", 1, 1), 1)
+    with pytest.raises(NotDurable):
+        await world.stream.read()
+    assert (await world.waiting(), await world.dead(), await world.told()) == (1, [], [])
+    world.store.confirm = None
+    await world.stream.read()
+    assert await world.waiting() == 0
+    assert await world.payment()
+
+
 class BrokenStore(Store):
     """A bug: one payment cannot be loaded."""
 
@@ -560,8 +576,7 @@ async def running(world: World) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 async def test_a_group_that_is_gone_is_made_again_and_starts_at_the_beginning(
@@ -631,7 +646,7 @@ async def jobs(redis_url: str, redis: Redis, prefix: str) -> AsyncIterator[Jobs]
         yield Jobs(redis, arq, keys)
         stopping.set()
         await worker
-    await arq.aclose()
+    await arq.connection_pool.disconnect()
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -679,7 +694,7 @@ async def test_a_job_that_would_run_code_is_not_even_opened(jobs: Jobs, redis_ur
     bomb = await stock.enqueue_job("track_payment", Bomb(), _queue_name=jobs.keys.queue)
     assert bomb
     await until(lambda: gone(jobs, bomb.job_id))
-    await stock.aclose()
+    await stock.connection_pool.disconnect()
     await jobs.arq.enqueue_job("track_payment", TRACK)
     await jobs.told(f"{CLIENT_ID}:order-1:succeeded")
 

@@ -10,6 +10,7 @@ from jobs.model import Ms
 from jobs.schedule import DAY, HOUR
 from tests.fakes import CLIENT, KEY, REQUEST, Bench, notification, open_bench
 from worker import housekeeping
+from worker.commands import GROUP
 from worker.housekeeping import keep_house
 from worker.store import Store
 
@@ -172,3 +173,21 @@ async def test_several_workers_may_keep_house_at_once(bench: Bench) -> None:
     await keep(bench)
     kept = await bench.redis.xrange(bench.keys.quarantine)
     assert [fields.get(b"reason") for _, fields in kept].count(b"never_tracked") == 1
+
+
+async def test_consumers_long_gone_with_nothing_in_hand_are_dismissed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = bench.keys.commands
+    await fill(bench, stream, 0.2, 0.1)
+    await bench.redis.xgroup_create(stream, GROUP, "0")
+    await bench.redis.xreadgroup(GROUP, "busy", {stream: ">"}, count=1)
+    await bench.redis.xgroup_createconsumer(stream, GROUP, "gone")
+    await keep(bench)
+    assert {c["name"] for c in await bench.redis.xinfo_consumers(stream, GROUP)} == {
+        b"busy",
+        b"gone",
+    }
+    monkeypatch.setattr(housekeeping, "CONSUMER_GONE", -1)
+    await keep(bench)
+    assert {c["name"] for c in await bench.redis.xinfo_consumers(stream, GROUP)} == {b"busy"}

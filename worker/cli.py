@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OK, FAILURE, USAGE, BAD_SETTINGS, UNAVAILABLE, CHECK_FAILED = range(6)
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Fault(Exception):
     """A command cannot go on; the text says why and what to do."""
@@ -178,8 +180,14 @@ def _serve(settings: "Settings", work: Callable[[asyncio.Event], Awaitable[None]
 
     async def until_stopped() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+
+        def stop() -> None:
+            stopping.set()
+            for number in STOPS:
+                loop.remove_signal_handler(number)
+
+        for number in STOPS:
+            loop.add_signal_handler(number, stop)
         await work(stopping)
 
     try:

@@ -6,11 +6,13 @@ from redis.asyncio import Redis
 
 from jobs.model import Ms
 from jobs.schedule import DAY, HOUR
+from worker.commands import GROUP
 from worker.logs import log
 from worker.store import Store
 
 PARKED_FOR: Ms = 72 * HOUR  #: the gateway resends for 24 h; a merchant's outage may take a weekend
 OUTCOMES_AT_LEAST: Ms = 7 * DAY
+CONSUMER_GONE: Ms = DAY
 ODD_BYTES = 64 * 1024 * 1024  #: quarantine and dead commands: enough to study, not to fill Redis
 
 
@@ -28,6 +30,7 @@ async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
     for stream in (keys.quarantine, keys.dead):
         await _trim(redis, stream, now - retention)
         await _shrink(redis, stream, ODD_BYTES)
+    await _dismiss_consumers(redis, keys.commands, GROUP)
     log.debug("retention.completed")
 
 
@@ -43,6 +46,19 @@ async def oldest_needed(redis: Redis, stream: str, now: Ms, *, ungrouped: Ms) ->
         first = pending["min"] if pending["pending"] else group["last-delivered-id"]
         needed = min(needed, _ms_of(first))
     return needed
+
+
+async def _dismiss_consumers(redis: Redis, stream: str, group: str) -> None:
+    """Every start of a worker makes a consumer: those long gone, with nothing in hand, are removed.
+
+    A living one asks every second, so one idle for a day cannot be given anything meanwhile.
+    """
+    if not await redis.exists(stream):
+        return
+    known = [_text(found["name"]) for found in await redis.xinfo_groups(stream)]
+    for consumer in await redis.xinfo_consumers(stream, group) if group in known else []:
+        if consumer["idle"] > CONSUMER_GONE and not consumer["pending"]:
+            await redis.xgroup_delconsumer(stream, group, consumer["name"])
 
 
 async def _unpark(redis: Redis, store: Store, before: Ms) -> int:

@@ -6,6 +6,7 @@ the same and keeps it running when Redis goes away. Nothing connects when this m
 
 import asyncio
 import contextlib
+import logging
 import os
 import platform
 import signal
@@ -48,6 +49,9 @@ JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost it
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
+#: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
+#: the send ends (github.com/python/cpython/issues/86296): what must end is cancelled once more.
+CANCEL_AGAIN_SECONDS = 0.5
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 
 
@@ -205,8 +209,12 @@ async def start(ctx: dict[str, Any]) -> None:
 
 
 async def _end(tasks: Sequence["asyncio.Future[None]"]) -> None:
-    for task in tasks:
-        task.cancel()
+    """Cancel until they end: a first cancel may be lost, see `CANCEL_AGAIN_SECONDS`."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -285,6 +293,8 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
     except (RedisError, OSError) as fault:
         log.warning("worker.redis_waiting", fault=str(fault)[:200])
         await asyncio.sleep(RESTART_SECONDS)
+    except connect.Unsafe:
+        raise  # a fault of the deployment, not ours: its message is enough
     except Exception:
         log.exception("worker.failed")
         raise
@@ -296,6 +306,10 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
 async def _drain(worker: Worker, stopping: asyncio.Event) -> None:
     await stopping.wait()
     worker.handle_sig_wait_for_completion(signal.SIGTERM)
+    while True:  # until the worker has ended and this is cancelled
+        await asyncio.sleep(CANCEL_AGAIN_SECONDS)
+        if worker.main_task and not worker.tasks:
+            worker.main_task.cancel()
 
 
 async def _close(worker: Worker) -> None:
@@ -355,4 +369,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
     configure(settings.log_format, settings.log_level)
+    _speak_for_arq()
     return worker_settings(settings)
+
+
+def _speak_for_arq() -> None:
+    """Its command line gives the logger `arq` a handler and level of its own, after this: what its
+    modules say is taken up before it gets there."""
+    for name in ("arq.worker", "arq.connections"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = logging.getLogger().handlers[:], False
+        logger.setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
 """The gateway's messages: wire JSON to the values of `jobs.news`.
 
-The gateway's spelling stops here and in `worker.requests`: no `resultStatus` is seen elsewhere. Bytes
-come in only after their signature was verified, so what cannot be read here is odd, not forged.
+The gateway's spelling stops here and in `worker.requests`: no `resultStatus` is seen elsewhere.
+Bytes come in only after their signature was verified: what cannot be read is odd, not forged.
 
 Notifications are read strictly: an odd one is set aside, and the payment is asked about instead.
 Answers are all there is to ask, so two slips of the gateway's own samples are taken in them: a

@@ -25,7 +25,6 @@ from jobs.news import Notification, Unusable
 from worker import messages, times
 from worker.logs import log
 from worker.messages import ACK
-from worker.scripts import NotDurable
 from worker.signature import Reason, Signed, Untrusted, verify
 from worker.store import Store, write_mail
 from worker.strict_json import Unreadable
@@ -102,7 +101,7 @@ def create_app(trust: Trust, store: Store) -> web.Application:
             result = await _keep(visit, message, store)
         except Untrusted as doubt:
             return _refuse(visit, doubt.reason)
-        except (RedisError, OSError, NotDurable) as fault:
+        except (RedisError, OSError) as fault:
             visit.tell("receiver.store_down", fault=type(fault).__name__)
             return _later()
         visit.tell(f"notification.{result}")

@@ -1,0 +1,358 @@
+"""Where the real things meet: one wiring, that survives Redis and ends in good order."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.typing import EventDict
+
+import worker.main
+from jobs.tools import Loaded, Tools
+from tests.keys import CLIENT_ID
+from tests.servers import (
+    ROOT,
+    ScriptedGateway,
+    environ,
+    notification,
+    own_server,
+    paid,
+    says,
+    scripted_gateway,
+    send,
+    until,
+)
+from worker import client, connect
+from worker.connect import Unsafe
+from worker.keys import Keys
+from worker.logs import log
+from worker.main import policy_of, run_receiver, run_worker, worker_settings
+from worker.records import UnknownSchema
+from worker.settings import BadSettings, Settings, load
+from worker.store import Store
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ScriptedGateway]:
+    async with scripted_gateway() as gateway:
+        gateway.answer = says("SUCCESS")
+        yield gateway
+
+
+@pytest.fixture
+def settings(redis_url: str, prefix: str, gateway: ScriptedGateway) -> Settings:
+    return load(environ(redis_url, prefix, gateway.url))
+
+
+@asynccontextmanager
+async def running(work: Any, settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
+    """`work` as the command line runs it: until it is asked to stop."""
+    stopping = asyncio.Event()
+    task = asyncio.create_task(work(settings, stopping))
+    try:
+        yield task
+    finally:
+        stopping.set()
+        if not task.done():
+            await task
+
+
+def named(lines: list[EventDict], event: str) -> list[EventDict]:
+    return [line for line in lines if line["event"] == event]
+
+
+async def logged(lines: list[EventDict], event: str) -> EventDict:
+    async def found() -> list[EventDict]:
+        return named(lines, event)
+
+    line: EventDict = (await until(found))[0]
+    return line
+
+
+async def told(redis: Redis, keys: Keys) -> list[str]:
+    return [fields["id"] for _, fields in await redis.xrange(keys.outcomes)]
+
+
+# Settings
+
+
+def test_importing_it_reads_no_environment_and_connects_to_nothing() -> None:
+    code = "import worker.main; print('imported')"
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, cwd="/")
+    assert done.stdout == b"imported\n", done.stderr
+
+
+def test_the_settings_of_arq_are_made_when_arq_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with pytest.raises(BadSettings, match="REDIS_URL is not set"):
+        _ = worker.main.WorkerSettings
+    with pytest.raises(AttributeError):
+        _ = worker.main.Nonsense
+
+
+def test_a_worker_loses_no_job_by_a_default_of_arq(settings: Settings, prefix: str) -> None:
+    """Each of these is a way in which stock arq drops, repeats or hides a payment's job."""
+    given = worker_settings(settings)
+    assert given["keep_result"] == 0, "a kept result blocks the id"
+    assert given["max_tries"] > 1_000_000, "crashes and deploys count as tries"
+    assert given["job_timeout"] > 15, "a job that times out is deleted: none may"
+    assert given["expires_extra_ms"] >= 30 * 86_400_000, "after 24 h a payload is gone"
+    assert given["job_completion_wait"] == 15, "a stopping worker cancels its jobs"
+    assert given["queue_read_limit"] >= 3 * given["max_jobs"], "jobs in hand hide the others"
+    assert given["health_check_key"].startswith(f"{prefix}:queue:health:"), "shared and deleted"
+    assert not given["log_results"], "arguments in the log"
+    assert b"pickle" not in given["job_serializer"]({"f": "follow_payment"})
+    assert given["redis_pool"].job_serializer is given["job_serializer"]
+
+
+def test_patience_is_read_from_the_settings_of_its_account(redis_url: str) -> None:
+    given = {
+        "RECONCILER_SCHEDULE": "1,2",
+        "PENDING_SCHEDULE": "3",
+        "CANCEL_SCHEDULE": "4",
+        "AFTERCARE_SCHEDULE": "5",
+        "UNRESOLVED_SCHEDULE": "6",
+        "ALIPAY_CLOSING_TIME_SECONDS": "7",
+        "ALIPAY_PENDING_CLOSING_TIME_SECONDS": "8",
+        "LAST_INQUIRY_GRACE_SECONDS": "9",
+        "CANCEL_QUIET_SECONDS": "10",
+        "CANCEL_LIMIT_SECONDS": "11",
+        "NOT_FOUND_SETTLE_SECONDS": "12",
+        "UNRESOLVED_WATCH_DAYS": "13",
+        "ON_TIMEOUT": "report",
+    }
+    settings = load(environ(redis_url, "p", "https://gateway.example", **given))
+    policy = policy_of(settings, settings.accounts[CLIENT_ID])
+    delays = (
+        policy.inquiry_delays,
+        policy.confirming_delays,
+        policy.cancel_delays,
+        policy.aftercare_delays,
+        policy.unresolved_delays,
+    )
+    assert delays == ((1000, 2000), (3000,), (4000,), (5000,), (6000,))
+    assert (policy.closing, policy.confirming) == (7000, 8000)
+    assert (policy.last_inquiry_grace, policy.cancel_quiet) == (9000, 10_000)
+    assert (policy.cancel_limit, policy.not_found_settle) == (11_000, 12_000)
+    assert policy.unresolved_watch == 13 * 86_400_000
+    assert policy.report
+
+
+# The worker
+
+
+async def test_a_payment_is_followed_to_its_end(
+    settings: Settings, redis: Redis, prefix: str, log_lines: list[EventDict]
+) -> None:
+    keys = Keys(prefix)
+    async with running(run_worker, settings):
+        await client.track(redis, "order-1", "USD", 599, prefix=prefix)
+        await until(lambda: told(redis, keys))
+    assert await told(redis, keys) == [f"{CLIENT_ID}:order-1:succeeded"]
+    assert [line["event"] for line in log_lines][-1] == "worker.stopped"
+    assert await redis.keys(f"arq:in-progress:{prefix}*") == []
+
+
+async def test_the_groups_that_were_named_read_outcomes_from_the_first(
+    redis_url: str, redis: Redis, prefix: str, gateway: ScriptedGateway, log_lines: list[EventDict]
+) -> None:
+    keys = Keys(prefix)
+    given = environ(redis_url, prefix, gateway.url, OUTCOME_GROUPS="shop,books")
+    await redis.xadd(keys.outcomes, {"id": "earlier"})
+    async with running(run_worker, load(given)):
+        await logged(log_lines, "worker.started")
+    groups = await redis.xinfo_groups(keys.outcomes)
+    assert sorted(group["name"] for group in groups) == ["books", "shop"]
+    assert {group["last-delivered-id"] for group in groups} == {"0-0"}
+
+
+async def test_a_worker_that_starts_before_redis_waits_for_it(
+    prefix: str, gateway: ScriptedGateway, log_lines: list[EventDict]
+) -> None:
+    with own_server() as server:
+        server.stop()
+        async with running(run_worker, load(environ(server.url, prefix, gateway.url))):
+            await logged(log_lines, "worker.redis_waiting")
+            await asyncio.to_thread(server.start)
+            await logged(log_lines, "worker.redis_back")
+            await logged(log_lines, "worker.started")
+
+
+async def test_a_worker_that_waits_for_redis_can_be_stopped(
+    prefix: str, gateway: ScriptedGateway, log_lines: list[EventDict]
+) -> None:
+    given = environ("unix:///nowhere/r.sock", prefix, gateway.url)
+    async with running(run_worker, load(given)):
+        await logged(log_lines, "worker.redis_waiting")
+    assert named(log_lines, "worker.started") == []
+
+
+@pytest.mark.parametrize("work", [run_worker, run_receiver])
+async def test_nothing_is_promised_on_a_redis_that_keeps_nothing(
+    prefix: str, gateway: ScriptedGateway, work: Any
+) -> None:
+    with own_server() as server:
+        redis = connect.client(server.url)
+        await redis.config_set("appendonly", "no")
+        with pytest.raises(Unsafe, match="set `appendonly yes`"):
+            async with running(work, load(environ(server.url, prefix, gateway.url))) as task:
+                await asyncio.wait_for(asyncio.shield(task), 10)
+        await redis.aclose()
+
+
+async def test_what_cannot_be_ended_at_once_is_ended_again() -> None:
+    """Up to Python 3.11 a cancel can be lost on its way through redis-py."""
+    cancels = 0
+
+    async def stubborn() -> None:
+        nonlocal cancels
+        while cancels < 3:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancels += 1
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await worker.main._end([task])
+    assert cancels == 3
+
+
+# One wake-up
+
+
+class Failing(Store):
+    """A store where everything fails in one way."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__(Redis(), Keys())
+        self.fault = fault
+
+    async def claim(self, key: str) -> Loaded | None:
+        raise self.fault
+
+    async def rearm(self, key: str) -> None:
+        raise self.fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "event"),
+    [
+        (UnknownSchema("record has schema '2'"), "record.unreadable"),
+        (RedisConnectionError("away"), "worker.redis_waiting"),
+        (OSError("away"), "worker.redis_waiting"),
+        (RuntimeError("a bug"), "job.failed"),
+    ],
+)
+async def test_a_wake_up_that_fails_says_so_and_costs_the_worker_nothing(
+    fault: Exception, event: str, log_lines: list[EventDict]
+) -> None:
+    tools = Tools(store=Failing(fault), accounts={}, log=log)
+    await worker.main.follow_payment({"tools": tools}, f"{CLIENT_ID}:order-1")
+    assert [line["event"] for line in log_lines] == [event]
+
+
+async def test_the_next_wake_up_of_a_payment_is_queued_when_one_has_ended(
+    redis_url: str, redis: Redis, prefix: str
+) -> None:
+    store = Store(connect.client(redis_url), Keys(prefix))
+    key = f"{CLIENT_ID}:order-1"
+    await redis.zadd(store.keys.open, {key: 1_800_000_000_000})
+    await worker.main.rearm({"store": store, "job_id": store.keys.job(key)})
+    assert await redis.zscore(store.keys.queue, store.keys.job(key)) == 1_800_000_000_000
+    await store.redis.aclose()
+
+
+async def test_the_end_of_a_command_job_wakes_nobody() -> None:
+    store = Failing(AssertionError("woken"))
+    await worker.main.rearm({"store": store, "job_id": "a" * 32})
+
+
+async def test_a_wake_up_that_cannot_be_queued_is_left_to_the_sweep(
+    log_lines: list[EventDict],
+) -> None:
+    store = Failing(RedisConnectionError("away"))
+    await worker.main.rearm({"store": store, "job_id": store.keys.job("a:b")})
+    assert [line["event"] for line in log_lines] == ["worker.redis_waiting"]
+
+
+async def test_what_is_done_again_and_again_outlives_its_failures(
+    log_lines: list[EventDict],
+) -> None:
+    faults: list[Exception | None] = [RuntimeError("a bug"), RedisConnectionError("away"), None]
+
+    async def work() -> None:
+        fault = faults.pop(0)
+        if fault:
+            raise fault
+
+    with pytest.raises(IndexError):  # the fourth time
+        await asyncio.wait_for(endless(work), 5)
+    assert [line["event"] for line in log_lines] == ["sweep.failed", "worker.redis_waiting"]
+
+
+async def endless(work: Any) -> None:
+    async def guarded() -> None:
+        try:
+            await work()
+        except IndexError as end:
+            raise asyncio.CancelledError from end  # nothing else ends it
+
+    try:
+        await worker.main.every(1, guarded, "sweep.failed")
+    except asyncio.CancelledError as cancelled:
+        assert cancelled.__cause__
+        raise cancelled.__cause__ from None
+
+
+# The receiver
+
+
+async def test_the_receiver_listens_where_it_says_and_keeps_what_is_genuine(
+    settings: Settings, redis: Redis, prefix: str, log_lines: list[EventDict]
+) -> None:
+    async with running(run_receiver, settings):
+        line = await logged(log_lines, "receiver.started")
+        port = int(line["addresses"][0].split(",")[1].strip(" )"))
+        reply = await send(port, notification(paid("order-1")).wire())
+        assert reply and reply.status == 200
+    assert await redis.llen(Keys(prefix).inbox(f"{CLIENT_ID}:order-1")) == 1  # type: ignore[misc]
+    assert [line["event"] for line in log_lines][-1] == "receiver.stopped"
+
+
+async def test_a_receiver_that_starts_before_redis_refuses_until_it_is_there(
+    prefix: str, gateway: ScriptedGateway, log_lines: list[EventDict]
+) -> None:
+    with own_server() as server:
+        server.stop()
+        post = notification(paid("order-1")).wire()
+        async with running(run_receiver, load(environ(server.url, prefix, gateway.url))):
+            line = await logged(log_lines, "receiver.started")
+            port = int(line["addresses"][0].split(",")[1].strip(" )"))
+            early = await send(port, post)
+            assert early and early.status == 503
+            await asyncio.to_thread(server.start)
+            await logged(log_lines, "worker.redis_back")
+            reply = await send(port, post)
+            assert reply and reply.status == 200
+
+
+async def test_a_taken_port_is_said_at_once(
+    redis_url: str, prefix: str, gateway: ScriptedGateway
+) -> None:
+    port = gateway.url.rpartition(":")[2]
+    given = environ(redis_url, prefix, gateway.url, RECEIVER_PORT=port)
+    with pytest.raises(OSError, match="address already in use"):
+        async with running(run_receiver, load(given)) as task:
+            await asyncio.wait_for(asyncio.shield(task), 10)
