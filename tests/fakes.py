@@ -4,6 +4,7 @@ Time is wound by hand: `pass_time` makes everything in the record that much long
 what time does.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import inspect
@@ -221,7 +222,8 @@ class Worker:
         return Tools(store=self.store, accounts={self.client_id: account}, log=self.log)
 
     async def follow(self) -> None:
-        await follow(KEY, self.tools)
+        async with asyncio.timeout(10):  # a loop that never ends must fail, not hang
+            await follow(KEY, self.tools)
 
     async def load(self) -> Loaded:
         loaded = await self.store.load(KEY)

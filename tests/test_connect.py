@@ -153,7 +153,7 @@ async def test_a_server_that_can_keep_the_promise_is_taken(
 
 async def test_a_server_that_keeps_nothing_on_disk_is_refused(spare: Redis) -> None:
     await spare.config_set("appendonly", "no")
-    with pytest.raises(Unsafe, match="set `appendonly yes`"):
+    with pytest.raises(Unsafe, match="keeps nothing on disk: set `appendonly yes`"):
         await check_durability(spare, FSYNC)
     assert await check_durability(spare, MEMORY) is None
 

@@ -374,9 +374,13 @@ def __getattr__(name: str) -> Any:
 
 
 def _speak_for_arq() -> None:
-    """Its command line gives the logger `arq` a handler and level of its own, after this: what its
-    modules say is taken up before it gets there."""
+    """arq's command line gives arq's logger a handler of its own, after our settings were read;
+    what arq says never gets there, and its warnings are lines of ours."""
+
+    def take(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            logging.getLogger().handle(record)
+        return False
+
     for name in ("arq.worker", "arq.connections"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = logging.getLogger().handlers[:], False
-        logger.setLevel(logging.WARNING)
+        logging.getLogger(name).addFilter(take)

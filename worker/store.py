@@ -104,7 +104,7 @@ class Store:
 
     def _write(self, expect: int, decision: Decision, entries: Sequence[Entry]) -> dict[str, Any]:
         payment, now = decision.payment, self.now()
-        fields = records.to_hash(replace(payment, version=expect + 1))
+        fields = records.to_hash(payment)
         return {
             "id": payment.key,
             "client": payment.client_id,
@@ -122,8 +122,8 @@ class Store:
         k, key = self.keys, payment.key
         names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
         names += [k.outcomes, k.brake, k.parked, k.queue]
-        _, saved = await self._run("save", names, [json.dumps(write)], safe)
-        return replace(payment, version=write["expect"] + 1) if saved else None
+        _, version = await self._run("save", names, [json.dumps(write)], safe)
+        return replace(payment, version=int(version)) if version else None
 
     async def erase(self, loaded: Loaded) -> bool:
         k, key = self.keys, loaded.payment.key

@@ -13,7 +13,8 @@ if lease ~= '' then
     return {now, {}, {}, 0}
   end
   redis.call('ZADD', open, string.format('%.0f', now + lease), id)
-  redis.call('HINCRBY', payment, 'version', 1)
+  local version = next_version(redis.call('HGET', payment, 'version'), now)
+  redis.call('HSET', payment, 'version', string.format('%.0f', version))
 end
 local misses = redis.call('HGET', brake, client)
 return {now, redis.call('HGETALL', payment), redis.call('LRANGE', inbox, 0, -1), tonumber(misses or 0)}

@@ -5,6 +5,12 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- A version rises with time, not by counting: one that was used before an erasure, or that a power cut
+-- took back, must never be met again by a worker that still holds it.
+local function next_version(version, now)
+  return math.max(tonumber(version or 0) + 1, now)
+end
+
 -- Queue the payment's one arq job at `at`: create it, move it, or repair what is left of it. Key and
 -- payload layout are arq's. Thirty days beyond `at` no payload expires before its time.
 local function arm(queue, prefix, id, at, now)

@@ -3,7 +3,7 @@
 -- ARGV[1] JSON: id, client, prefix, expect (version read; 0 = must be new), fields [k,v,..],
 --   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), alone (bool),
 --   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool)
--- Returns {now, 1}, or {now, 0} where another was first and nothing is changed.
+-- Returns {now, the new version}, or {now, 0} where another was first and nothing is changed.
 local payment, timeline, inbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local outcomes, brake, parked, queue = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local d = cjson.decode(ARGV[1])
@@ -20,6 +20,8 @@ if d.alone and mail > 0 then return {now, 0} end
 
 redis.call('DEL', payment)
 redis.call('HSET', payment, unpack(d.fields))
+local new_version = next_version(version, now)
+redis.call('HSET', payment, 'version', string.format('%.0f', new_version))
 if d.heard > 0 then redis.call('LTRIM', inbox, d.heard, -1) end
 if d.expect == 0 then redis.call('ZREM', parked, d.id) end
 
@@ -60,4 +62,4 @@ end
 
 if d.found then redis.call('HDEL', brake, d.client) end
 if d.missed then redis.call('HINCRBY', brake, d.client, 1) end
-return {now, 1}
+return {now, new_version}
