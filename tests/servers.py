@@ -25,9 +25,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from jobs.model import Ms
+from jobs.model import Ms, Payment
 from tests.keys import CLIENT_ID, key_text, private_key, public_key
+from worker import records
 from worker.embedded import EmbeddedServer
+from worker.keys import Keys
 from worker.receiver import Trust, start_receiver
 from worker.settings import SETTINGS
 from worker.signature import Signed, signature_header
@@ -64,6 +66,14 @@ async def end(task: "asyncio.Task[Any]") -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)
+
+
+def put(pipe: Any, keys: Keys, payment: Payment, *timeline: dict[str, Any]) -> None:
+    """Write a payment as it stands, through a pipeline of an async or a plain client."""
+    pipe.hset(keys.payment(payment.key), mapping=records.to_hash(payment))
+    pipe.zadd(keys.open, {payment.key: payment.next_at or "inf"})
+    for entry in timeline:
+        pipe.rpush(keys.timeline(payment.key), json.dumps(entry))
 
 
 # Raw HTTP: what a library would not send, and nothing that a library would add.

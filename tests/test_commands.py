@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from structlog.typing import EventDict
 
 from jobs.model import Money, Ms, OnTimeout, Payment
-from jobs.news import Ask, Order, Silence, Track
+from jobs.news import Ask, Order, Track
 from jobs.schedule import DAY, SECOND, Policy
 from jobs.tools import Account, Loaded, Tools
+from tests.fakes import ScriptedGateway
 from tests.keys import CLIENT_ID
 from tests.servers import end, environ, own_server, says, scripted_gateway, until
 from worker import commands, connect, queue
@@ -288,27 +289,18 @@ def test_one_of_several_accounts_is_named() -> None:
 # The stream
 
 
-class NoGateway:
-    """Carrying out a command asks nobody: the payment's job does, later."""
-
-    async def inquire(self, payment: Payment, asked_at: Ms) -> Silence:
-        raise AssertionError
-
-    async def cancel(self, payment: Payment, asked_at: Ms) -> Silence:
-        raise AssertionError
-
-
 class World:
     """One worker's place at the command stream, and what the merchant sees."""
 
     def __init__(self, redis: Redis, store: Store) -> None:
         self.redis, self.store, self.keys = redis, store, store.keys
-        account = Account(gateway=NoGateway(), policy=Policy(), brake=0)
+        # Carrying out a command asks nobody: the payment's job does, later.
+        account = Account(gateway=ScriptedGateway(), policy=Policy(), brake=0)
         self.tools = Tools(store=store, accounts={CLIENT_ID: account}, log=log)
         self.stream = CommandStream(store.redis, store, store.keys, self.tools, "us")
 
     async def write(self, type_: str, said: object, id_: str = "*", **more: Any) -> str:
-        fields = {"type": type_, "data": json.dumps(said), **more}
+        fields: dict[Any, Any] = {"type": type_, "data": json.dumps(said), **more}
         return str(await self.redis.xadd(self.keys.commands, fields, id=id_))
 
     async def told(self) -> list[dict[str, Any]]:
@@ -324,7 +316,7 @@ class World:
 
     async def payment(self, name: str = "order-1") -> Payment | None:
         loaded = await self.store.load(f"{CLIENT_ID}:{name}")
-        return loaded and loaded.payment
+        return loaded.payment if loaded else None
 
 
 @pytest.fixture

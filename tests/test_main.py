@@ -77,7 +77,9 @@ async def logged(lines: list[EventDict], event: str) -> EventDict:
 
 
 async def told(redis: Redis, keys: Keys) -> list[str]:
-    return [fields["id"] for _, fields in await redis.xrange(keys.outcomes)]
+    return [
+        str(fields.get("id") or fields[b"id"]) for _, fields in await redis.xrange(keys.outcomes)
+    ]
 
 
 # Settings
@@ -198,6 +200,24 @@ async def test_a_worker_that_waits_for_redis_can_be_stopped(
     assert named(log_lines, "worker.started") == []
 
 
+async def test_a_worker_whose_redis_was_away_for_long_starts_afresh(
+    gateway: ScriptedGateway, log_lines: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """arq's own worker ends when its patience does."""
+    monkeypatch.setattr(worker.main, "REDIS_TRIES", 0)
+    with own_server() as server:
+        async with running(run_worker, load(environ(server.url, "reconciler", gateway.url))):
+            await logged(log_lines, "worker.started")
+            await asyncio.to_thread(server.stop)
+            await logged(log_lines, "worker.stopped")
+            await asyncio.to_thread(server.start)
+            redis = connect.client(server.url)
+            await client.track(redis, "order-1", "USD", 599)
+            await until(lambda: told(redis, Keys()))
+            await redis.aclose()
+    assert len(named(log_lines, "worker.started")) == 2
+
+
 @pytest.mark.parametrize("work", [run_worker, run_receiver])
 async def test_nothing_is_promised_on_a_redis_that_keeps_nothing(
     prefix: str, gateway: ScriptedGateway, work: Any
@@ -239,10 +259,10 @@ class Failing(Store):
         super().__init__(Redis(), Keys())
         self.fault = fault
 
-    async def claim(self, key: str) -> Loaded | None:
+    async def claim(self, _: str) -> Loaded | None:
         raise self.fault
 
-    async def rearm(self, key: str) -> None:
+    async def rearm(self, _: str) -> None:
         raise self.fault
 
 

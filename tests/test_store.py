@@ -83,7 +83,8 @@ async def test_a_payment_that_is_due_is_claimed_for_a_lease(bench: Bench, paymen
     before = await bench.now()
     loaded = await bench.worker.store.claim(KEY)
     assert loaded is not None
-    assert loaded.payment == replace(payment, version=payment.version + 1)
+    assert loaded.payment == replace(payment, version=loaded.payment.version)
+    assert loaded.payment.version > payment.version
     assert (loaded.inbox, loaded.misses) == ((), 0)
     assert before + LEASE <= (await bench.due() or 0) <= await bench.now() + LEASE
 
@@ -140,6 +141,33 @@ async def test_whoever_held_a_payment_before_can_save_nothing_any_more(
     assert await bench.worker.store.save(holder, Decision(payment=holder.payment), []) is not None
 
 
+async def test_whoever_held_a_payment_in_an_earlier_life_can_save_nothing_over_the_new_one(
+    bench: Bench, payment: Payment
+) -> None:
+    frozen = await bench.worker.load()
+    assert await bench.worker.store.erase(frozen)
+    reborn = tracked(track(await bench.now()), await bench.now(), Policy())
+    assert await bench.worker.store.create(reborn, [])
+    before = await everything(bench)
+    ended = Decision(payment=replace(frozen.payment, status=Status.FAILED), events=(event(),))
+    assert await bench.worker.store.save(frozen, ended, []) is None
+    assert not await bench.worker.store.erase(frozen)
+    assert await everything(bench) == before
+
+
+async def test_whoever_saved_what_a_power_cut_took_back_can_save_nothing_over_what_came_since(
+    bench: Bench, payment: Payment
+) -> None:
+    old = await bench.redis.dump(bench.keys.payment(KEY))
+    await save(bench, attempts=1)
+    frozen = await bench.worker.load()
+    await bench.redis.restore(bench.keys.payment(KEY), 0, old, replace=True)
+    await asyncio.sleep(0.005)
+    await save(bench, attempts=1)
+    assert (await bench.payment()).version > frozen.payment.version
+    assert await bench.worker.store.save(frozen, Decision(payment=payment), []) is None
+
+
 async def test_a_payment_that_is_not_tracked_cannot_be_claimed(bench: Bench) -> None:
     assert await bench.worker.store.claim(KEY) is None
     assert await everything(bench) == {}
@@ -191,7 +219,9 @@ async def test_all_of_a_decision_is_written(bench: Bench, payment: Payment) -> N
     soon = await bench.now() + MINUTE
     decision = Decision(payment=replace(payment, attempts=3, next_at=soon), events=(event(),))
     saved = await bench.worker.store.save(loaded, decision, [line("not_yet")], heard=2)
-    assert saved == replace(payment, attempts=3, next_at=soon, version=payment.version + 1)
+    assert saved is not None
+    assert saved == replace(payment, attempts=3, next_at=soon, version=saved.version)
+    assert saved.version > payment.version
     assert await bench.payment() == saved
     assert await bench.due() == soon
     assert await bench.story() == ["command payment.track", "inquiry not_yet"]

@@ -5,6 +5,7 @@ A payment tracked by XADD ends whatever happens to the process that follows it.
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from jobs.model import Money
@@ -32,7 +35,7 @@ from tests.servers import (
     send,
     until,
 )
-from worker import connect
+from worker import connect, queue
 from worker.client import track
 from worker.keys import Keys
 from worker.main import DRAIN_SECONDS
@@ -126,6 +129,21 @@ async def test_payments_tracked_by_xadd_are_followed_to_their_ends(
         assert {entry["level"] for entry in worker.lines} == {"info"}
 
 
+async def test_what_arq_itself_warns_of_is_a_line_of_ours(
+    shop: Shop, mock: RunningMock, redis_url: str, tmp_path: Path
+) -> None:
+    """Its command line would write its own lines, in its own form."""
+    with process(tmp_path, environ(redis_url, shop.keys.prefix, mock.url), *ARQ_WORKER) as worker:
+        stock = ArqRedis(
+            connection_pool=connect.pool(redis_url, tries=1), job_serializer=queue.serialize
+        )
+        await stock.enqueue_job("no_such_job", _queue_name=shop.keys.queue)
+        await stock.connection_pool.disconnect()
+        warning = await line(worker, "library.logged")
+        assert (warning["level"], warning["logger"]) == ("warning", "arq.worker")
+        assert "no_such_job" in warning["message"]
+
+
 @EITHER
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 async def test_a_worker_asked_to_stop_ends_what_it_has_in_hand_and_leaves_the_rest_to_others(
@@ -212,7 +230,7 @@ async def test_a_redis_that_restarts_is_waited_for_and_the_payment_still_ends(
 
 async def ends(redis: Redis, keys: Keys, count: int) -> bool:
     """Whether so many payments have ended."""
-    names = [fields[b"id"].decode() for _, fields in await redis.xrange(keys.outcomes)]
+    names: list[str] = [fields[b"id"].decode() for _, fields in await redis.xrange(keys.outcomes)]
     return sum(name.endswith((":succeeded", ":cancelled")) for name in names) == count
 
 
@@ -298,8 +316,8 @@ def test_a_redis_that_keeps_nothing_is_refused_with_what_to_change(
     tmp_path: Path, command: str
 ) -> None:
     with own_server() as server:
-        with connect_sync(server.url) as redis:
-            redis.config_set("appendonly", "no")
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("appendonly", "no")
         given = environ(server.url, "reconciler", "http://127.0.0.1:9")
         with process(tmp_path, given, *reconciler(command)) as refused:
             assert refused.ended() == 5
@@ -307,15 +325,7 @@ def test_a_redis_that_keeps_nothing_is_refused_with_what_to_change(
             assert "Traceback" not in refused.said
 
 
-def connect_sync(url: str) -> Any:
-    import redis
-
-    return redis.Redis.from_url(url)
-
-
 def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path, redis_url: str) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)
+        sys.stdout.flush()  # here, where a reader that has gone away is no surprise
     except Fault as fault:
         print(f"reconciler: {fault}", file=sys.stderr)
         return fault.code
@@ -293,6 +294,8 @@ def _with_redis(settings: "Settings", work: Callable[[Any], Coroutine[Any, Any, 
 
     try:
         return asyncio.run(connected())
+    except BrokenPipeError:  # of stdout: one of Redis is a RedisError
+        raise
     except (RedisError, OSError) as fault:
         raise Fault(UNAVAILABLE, f"Redis is not available: {fault}") from None
 

@@ -22,6 +22,7 @@ from jobs.tools import Tools
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
+from worker.records import UnknownSchema
 from worker.store import Store
 from worker.strict_json import Unreadable, parse_object
 from worker.times import parse_time
@@ -278,6 +279,8 @@ class CommandStream:
             await self._bury(entry_id, raw, bad, type_)
         except (RedisError, OSError):
             raise
+        except UnknownSchema as fault:  # for the other version's worker, which shares this stream
+            log.error("record.unreadable", command_id=entry_id, fault=str(fault))
         except Exception:
             log.exception("job.failed", job="command", command_id=entry_id)
             await self._bury_if_hopeless(entry_id, raw, type_)

@@ -338,9 +338,11 @@ def _as_row(line: Line) -> dict[str, Any]:
 
 
 def _seconds(record: Mapping[str, str]) -> float:
-    if "finalAt" not in record:
+    """How long it took to end, or to be given to a person."""
+    ended = record.get("finalAt") or record.get("phaseSince")
+    if ended is None:
         return 0.0
-    took = datetime.fromisoformat(record["finalAt"]) - datetime.fromisoformat(record["trackedAt"])
+    took = datetime.fromisoformat(ended) - datetime.fromisoformat(record["trackedAt"])
     return round(took.total_seconds(), 1)
 
 

@@ -47,6 +47,7 @@ from worker.store import Store
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
+COMMAND_RETRY_SECONDS = 5
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
 #: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
@@ -145,10 +146,13 @@ def command_job(type_: str) -> Any:
             log.warning("command.rejected", command_id=ctx["job_id"], reason=bad.reason)
         except (RedisError, OSError) as fault:
             log.warning("worker.redis_waiting", fault=str(fault)[:200], task="command")
-            raise Retry(defer=5) from fault
+            raise Retry(defer=COMMAND_RETRY_SECONDS) from fault
+        except UnknownSchema as fault:
+            log.error("record.unreadable", command_id=ctx["job_id"], fault=str(fault))
+            raise Retry(defer=COMMAND_RETRY_SECONDS) from fault
         else:
             if not done:
-                raise Retry(defer=5)
+                raise Retry(defer=COMMAND_RETRY_SECONDS)
 
     return run
 

@@ -10,7 +10,7 @@ from jobs.model import Ms
 from jobs.outcome import rfc3339
 from worker.keys import Keys
 
-TIMES = ("trackedAt", "closingTime", "nextInquiryAt", "finalAt", "updatedAt")
+TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
 
 
 async def look_up(

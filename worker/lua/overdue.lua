@@ -9,7 +9,8 @@ local woken = 0
 for _, id in ipairs(ids) do
   local job = prefix .. ':' .. id
   local queued = redis.call('ZSCORE', queue, job)
-  -- Overdue means that no lease runs: whatever arq still has in progress is a dead worker's.
+  -- Overdue: the lease has run out, or mail came while it runs. What arq still has in progress is a
+  -- dead worker's, or one that will be fenced off: it does not hold up another.
   local dead = redis.call('DEL', 'arq:in-progress:' .. job) == 1
   if dead or not queued or tonumber(queued) > now or redis.call('EXISTS', 'arq:job:' .. job) == 0 then
     arm(queue, prefix, id, now, now)

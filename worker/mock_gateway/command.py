@@ -97,12 +97,11 @@ def read_switches(given: list[str]) -> Switches:
 
 
 def _switch(word: str, text: str, hint: Any) -> object:
-    if hint is bool:
-        choices: dict[str, object] = {"true": True, "false": False}
-    elif int in get_args(hint):
-        choices = {text: int(text)} if text.isdigit() else {"": None}
-    else:
-        choices = {choice: choice for choice in get_args(hint)}
+    if int in get_args(hint):
+        if text and not (text.isascii() and text.isdigit()):
+            raise ValueError(f"--switch {word}: give a number, or nothing")
+        return int(text) if text else None
+    choices = {"true": True, "false": False} if hint is bool else {c: c for c in get_args(hint)}
     if text not in choices:
         raise ValueError(f"--switch {word}: give one of {', '.join(choices)}")
     return choices[text]

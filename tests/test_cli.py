@@ -1,0 +1,406 @@
+"""The command line: data on stdout, all else on stderr, and an exit code that says which it was."""
+
+import json
+import logging
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from jobs.model import Money, Payment
+from tests.keys import CLIENT_ID
+from tests.servers import environ, now_ms, process, put, reconciler
+from worker import cli, views
+from worker.keys import Keys
+from worker.settings import SETTINGS
+from worker.signature import load_private_key, load_public_key
+
+
+@dataclass
+class Line:
+    """A command line, as if typed in a shell, and the Redis that it talks to."""
+
+    keys: Keys
+    redis: Any
+    read: Callable[[], Any]
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of one command."""
+        try:
+            code = cli.main(["--env-file", os.devnull, *words])
+        except SystemExit as said:  # argparse: usage and help
+            code = int(said.code or 0)
+        out, err = self.read()
+        return code, out, err
+
+    def track(self, name: str, age: int = 0) -> None:
+        """A payment that has been followed for `age` seconds."""
+        at = now_ms() - age * 1000
+        payment = Payment(
+            client_id=CLIENT_ID,
+            payment_request_id=name,
+            amount=Money("USD", 599),
+            tracked_at=at,
+            closing_time=at + 840_000,
+            next_at=at + 842_000,
+        )
+        entry = {"at": at, "source": "command", "what": "payment.track", "detail": "USD 599"}
+        with self.redis.pipeline() as pipe:
+            put(pipe, self.keys, payment, entry)
+            pipe.execute()
+
+
+@pytest.fixture
+def line(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> Iterator[Line]:
+    for entry in SETTINGS:
+        monkeypatch.delenv(entry.name, raising=False)
+    for name in ("REDIS_URL", "RECONCILER_KEY_PREFIX", "ALIPAY_CLIENT_ID"):
+        monkeypatch.setenv(name, environ(redis_url, prefix, "")[name])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)  # tests log at debug, processes do not
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield Line(Keys(prefix), client, capsys.readouterr)
+        for key in client.scan_iter(match=f"{prefix}*"):
+            client.delete(key)
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+
+
+# Words
+
+COMMANDS = [
+    "run",
+    "receiver",
+    "worker",
+    "track",
+    "status",
+    "pending",
+    "demo",
+    "mock-gateway",
+    "keys",
+]
+
+
+def test_help_names_every_command(line: Line) -> None:
+    code, out, err = line("--help")
+    assert (code, err) == (0, "")
+    assert re.findall(r"^    ([a-z-]+) ", out, re.MULTILINE) == COMMANDS
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, "keys generate"])
+def test_every_command_explains_itself(line: Line, words: str) -> None:
+    code, out, err = line(*words.split(), "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: reconciler {words}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "nonsense",
+        "track",
+        "track order-1",
+        "track order-1 --amount USD:599 --expires-in soon",
+        "track order-1 --amount USD:599 --on-timeout wait",
+        "status",
+        "pending --limit many",
+        "keys",
+        "keys generate --bits 1024",
+        "worker --nonsense",
+    ],
+)
+def test_what_is_not_understood_is_answered_with_the_usage(line: Line, words: str) -> None:
+    code, out, err = line(*words.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: reconciler")
+
+
+def test_help_waits_for_no_library() -> None:
+    """What takes half a second to import is imported by the commands that need it."""
+    heavy = {"aiohttp", "redis", "arq", "cryptography", "structlog", "jobs.payment"}
+    code = (
+        "import sys; from worker.cli import main\n"
+        "try: main(['--help'])\n"
+        f"finally: print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stderr == "[]\n"
+
+
+# track
+
+
+def test_track_writes_the_command_and_prints_its_id(line: Line) -> None:
+    code, out, err = line("track", "order-1", "--amount", "USD:599")
+    [(entry_id, fields)] = line.redis.xrange(line.keys.commands)
+    assert (code, out, err) == (0, f"queued as {entry_id}\n", "")
+    assert fields["type"] == "payment.track"
+    assert json.loads(fields["data"]) == {
+        "paymentRequestId": "order-1",
+        "paymentAmount": {"currency": "USD", "value": "599"},
+        "clientId": CLIENT_ID,
+    }
+
+
+def test_track_takes_all_that_a_command_may_say(line: Line) -> None:
+    words = ["track", "order-1", "--amount", "JPY:1", "--client-id", "OTHER", "--json"]
+    words += ["--expires-in", "600", "--payment-id", "2026", "--on-timeout", "report"]
+    code, out, _ = line(*words, "--expiry-time", "2027-01-15T16:00:00+08:00", "--reference", "支")
+    [(entry_id, fields)] = line.redis.xrange(line.keys.commands)
+    assert (code, json.loads(out)) == (0, {"command": entry_id})
+    assert json.loads(fields["data"]) == {
+        "paymentRequestId": "order-1",
+        "paymentAmount": {"currency": "JPY", "value": "1"},
+        "clientId": "OTHER",
+        "expiresIn": 600,
+        "paymentExpiryTime": "2027-01-15T16:00:00+08:00",
+        "paymentId": "2026",
+        "onTimeout": "report",
+        "reference": "支",
+    }
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["", "599", "USD", "USD:", "USD:0", "USD:5.99", "USD:-1", "usd:599", "USD 599", "USD:5\n"],
+)
+def test_an_amount_that_is_none_is_refused_before_anything_is_written(
+    line: Line, amount: str
+) -> None:
+    code, out, err = line("track", "order-1", f"--amount={amount}")
+    assert (code, out) == (2, "")
+    assert err == "reconciler: --amount: write currency and smallest units, as in USD:599\n"
+    assert line.redis.xlen(line.keys.commands) == 0
+
+
+# status
+
+
+def test_status_tells_a_payments_record_and_story(line: Line) -> None:
+    line.track("order-1")
+    code, out, err = line("status", "order-1")
+    assert (code, err) == (0, "")
+    assert re.search(r"^status +pending$", out, re.MULTILINE)
+    assert re.search(r"^closingTime +20\d\d-.*Z$", out, re.MULTILINE)
+    assert re.search(r"^20\d\d-.*Z  command +payment.track  USD 599$", out, re.MULTILINE)
+
+
+def test_status_gives_scripts_the_same_as_json(line: Line) -> None:
+    line.track("order-1")
+    code, out, err = line("status", "order-1", "--json")
+    assert (code, err) == (0, "")
+    seen = json.loads(out)
+    assert (seen["payment"]["paymentRequestId"], seen["payment"]["status"]) == (
+        "order-1",
+        "pending",
+    )
+    assert [entry["what"] for entry in seen["timeline"]] == ["payment.track"]
+
+
+@pytest.mark.parametrize("words", [["status", "order-2"], ["status", "order-1", "--client-id=B"]])
+def test_status_of_a_payment_that_is_not_tracked_is_a_failure(line: Line, words: list[str]) -> None:
+    line.track("order-1")
+    code, out, err = line(*words, "--json")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"reconciler: order-\d is not tracked under \w+\n", err)
+
+
+# pending
+
+
+def test_pending_lists_open_payments_in_a_table_the_oldest_first(line: Line) -> None:
+    line.track("young", age=10)
+    line.track("old", age=100)
+    code, out, err = line("pending")
+    assert (code, err) == (0, "")
+    heading, *rows = [row.split() for row in out.splitlines()]
+    assert heading[:3] == ["paymentRequestId", "clientId", "status"]
+    assert [row[0] for row in rows] == ["old", "young"]
+
+
+@pytest.mark.parametrize(
+    ("older", "names"),
+    [
+        ("0s", ["old", "young"]),
+        ("50s", ["old"]),
+        ("1m", ["old"]),
+        ("2m", []),
+        ("1h", []),
+        ("1d", []),
+    ],
+)
+def test_pending_may_be_asked_for_the_older_ones_alone(
+    line: Line, older: str, names: list[str]
+) -> None:
+    line.track("young", age=10)
+    line.track("old", age=100)
+    code, out, _ = line("pending", "--json", "--older", older)
+    assert (code, [row["paymentRequestId"] for row in json.loads(out)]) == (0, names)
+
+
+def test_pending_stops_at_a_limit(line: Line) -> None:
+    for n in range(3):
+        line.track(f"order-{n}", age=10 - n)
+    _, out, _ = line("pending", "--json", "--limit", "2")
+    assert [row["paymentRequestId"] for row in json.loads(out)] == ["order-0", "order-1"]
+
+
+def test_pending_says_when_there_is_nothing(line: Line) -> None:
+    assert line("pending") == (0, "nothing\n", "")
+    assert line("pending", "--json") == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize("age", ["", "5", "m", "5w", "-5m", "1.5h", "5m ", "9999999999s"])
+def test_an_age_that_is_none_is_refused(line: Line, age: str) -> None:
+    code, out, err = line("pending", f"--older={age}")
+    assert (code, out) == (2, "")
+    assert err == "reconciler: --older: write a number and s, m, h or d, as in 5m\n"
+
+
+@pytest.mark.parametrize(("reader", "payments"), [("head -1", 150), ("true", 1)])
+def test_a_reader_that_has_seen_enough_is_no_failure(
+    line: Line, tmp_path: Path, redis_url: str, reader: str, payments: int
+) -> None:
+    """Whether it goes while we write, or before we write the first time."""
+    for n in range(payments):
+        line.track(f"order-{n}")
+    command = " ".join([*reconciler("--env-file", os.devnull, "pending"), "|", reader])
+    shell = ["bash", "-o", "pipefail", "-c", command]
+    with process(tmp_path, environ(redis_url, line.keys.prefix, ""), *shell) as piped:
+        assert (piped.ended(), piped.said) == (0, "")
+
+
+# What may be wrong
+
+
+@pytest.mark.parametrize(
+    "words", [["status", "order-1"], ["pending"], ["track", "order-1", "--amount=USD:1"]]
+)
+@pytest.mark.parametrize("url", ["unix:///nowhere/r.sock", "redis://127.0.0.1:1"])
+def test_without_redis_a_command_says_so_and_ends(line: Line, words: list[str], url: str) -> None:
+    started = time.monotonic()
+    code, out, err = line(*words, "--redis-url", url)
+    assert (code, out) == (4, "")
+    assert err.startswith("reconciler: Redis is not available: ")
+    assert time.monotonic() - started < 5
+
+
+def test_the_password_of_a_redis_that_refuses_it_is_not_repeated(line: Line) -> None:
+    """The embedded server knows no passwords, so any is refused."""
+    path = line.redis.connection_pool.connection_kwargs.get("path")
+    if path is None:
+        pytest.skip("a server of yours may take it")
+    code, _, err = line("pending", "--redis-url", f"unix://someone:s3cret@{path}")
+    assert code == 4
+    assert "s3cret" not in err
+
+
+def test_all_faults_of_the_settings_are_told_at_once(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "http://nowhere")
+    monkeypatch.setenv("RECONCILER_KEY_PREFIX", "Not A Prefix")
+    monkeypatch.delenv("ALIPAY_CLIENT_ID")
+    code, out, err = line("pending")
+    assert (code, out) == (3, "")
+    first, *faults = err.splitlines()
+    assert first == "reconciler: the settings cannot be used:"
+    assert sorted(re.findall(r"^  - (\w+)", "\n".join(faults), re.MULTILINE)) == [
+        "ALIPAY_CLIENT_ID",
+        "RECONCILER_KEY_PREFIX",
+        "REDIS_URL",
+    ]
+
+
+def test_a_flag_beats_the_environment_and_that_the_file(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings"
+    file.write_text("ALIPAY_CLIENT_ID=FROM_FILE\n")
+    wanted = ["FROM_FLAG", CLIENT_ID, "FROM_FILE"]
+    for client_id, words in zip(wanted, (["--client-id=FROM_FLAG"], [], []), strict=True):
+        if client_id == "FROM_FILE":
+            monkeypatch.delenv("ALIPAY_CLIENT_ID")
+        line("--env-file", str(file), "track", "order-1", "--amount=USD:1", *words)
+    given = [json.loads(fields["data"]) for _, fields in line.redis.xrange(line.keys.commands)]
+    assert [data["clientId"] for data in given] == wanted
+
+
+def test_a_command_interrupted_ends_as_shells_expect(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(views, "open_payments", interrupted)
+    assert line("pending") == (130, "", "")
+
+
+# keys generate
+
+
+def test_a_new_pair_can_be_used_at_once(line: Line) -> None:
+    """The private key is data; the public one is for a person to carry to the dashboard."""
+    code, out, err = line("keys", "generate")
+    heading, public = err.splitlines()
+    assert (code, heading) == (0, "public key, for the gateway's dashboard:")
+    key = load_private_key(out)
+    assert key.key_size == 2048
+    assert load_public_key(public).public_numbers() == key.public_key().public_numbers()
+
+
+def test_a_private_key_on_disk_is_its_owners_alone(line: Line, tmp_path: Path) -> None:
+    file = tmp_path / "merchant.key"
+    old = os.umask(0)
+    try:
+        code, out, err = line("keys", "generate", "--bits", "3072", "--out", str(file))
+    finally:
+        os.umask(old)
+    assert (code, stat.S_IMODE(file.stat().st_mode)) == (0, 0o600)
+    key = load_private_key(file.read_text())
+    assert key.key_size == 3072
+    assert load_public_key(out).public_numbers() == key.public_key().public_numbers()
+    assert file.read_text().strip() not in out + err
+
+
+def test_a_key_is_never_overwritten(line: Line, tmp_path: Path) -> None:
+    file = tmp_path / "merchant.key"
+    file.write_text("the key of the shop")
+    code, out, err = line("keys", "generate", "--out", str(file))
+    assert (code, out) == (1, "")
+    assert err == f"reconciler: {file} exists: a key is never overwritten\n"
+    assert file.read_text() == "the key of the shop"
+
+
+def test_where_no_key_can_be_written_none_is_shown(line: Line, tmp_path: Path) -> None:
+    code, out, err = line("keys", "generate", "--out", str(tmp_path / "nowhere" / "merchant.key"))
+    assert (code, out) == (1, "")
+    assert err.endswith("No such file or directory\n")
+
+
+# mock-gateway
+
+
+def test_the_mock_gateway_touches_no_keys_that_it_did_not_make(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "merchant.key").write_text("the key of the shop")
+    code, out, err = line("mock-gateway", "--keys", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"reconciler: {tmp_path} was not made by the mock gateway: name a ")
+    assert [file.name for file in tmp_path.iterdir()] == ["merchant.key"]
+
+
+def test_the_mock_gateway_knows_its_switches(line: Line, tmp_path: Path) -> None:
+    words = ["mock-gateway", "--keys", str(tmp_path / "keys"), "--switch", "nonsense=1"]
+    code, out, err = line(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("reconciler: --switch nonsense=1: there are cancel_of_failed, ")
