@@ -219,12 +219,10 @@ def _not_cancelled_yet(turn: Turn, news: News) -> Turn:
             return _closed(turn, news.facts.via)
         case Failed():
             turn = turn.change(cause=Cause.FAILED)
-        case Mismatch():
-            turn = turn.attention(news.kind, "look", news.value)
-            if p.cause is not Cause.REQUESTED:
-                return _look(turn, news.kind)
+        case Mismatch() if p.cause is not Cause.REQUESTED:
+            return _look(_note_mismatch(turn, news), news.kind)
         case _:
-            pass
+            turn = _note_mismatch(turn, news)
     if turn.reporting:
         return _report_switched_on(turn)
     match news:
@@ -285,7 +283,7 @@ def _cancel_was_refused(turn: Turn, news: News) -> Turn:
         case Hint():
             return turn.ask_now()
         case Mismatch():
-            return _look(turn.attention(news.kind, "look", news.value), news.kind)
+            return _look(_note_mismatch(turn, news), news.kind)
         case NotExist():
             return _refused_and_not_found(turn, news)
         case NotYet() if p.cancel_refusal is Refusal.WINDOW and p.cause is Cause.FAILED:

@@ -6,16 +6,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from arq.worker import Retry
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
 
 import worker.main
-from jobs.tools import Loaded, Tools
+from jobs.schedule import Policy
+from jobs.tools import Account, Loaded, Tools
+from tests.fakes import ScriptedGateway as NobodyAsked
 from tests.keys import CLIENT_ID
 from tests.servers import (
     ROOT,
@@ -231,7 +235,9 @@ async def test_nothing_is_promised_on_a_redis_that_keeps_nothing(
         await redis.aclose()
 
 
-async def test_what_cannot_be_ended_at_once_is_ended_again() -> None:
+async def test_what_cannot_be_ended_at_once_is_ended_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Up to Python 3.11 a cancel can be lost on its way through redis-py."""
     cancels = 0
 
@@ -243,6 +249,7 @@ async def test_what_cannot_be_ended_at_once_is_ended_again() -> None:
             except asyncio.CancelledError:
                 cancels += 1
 
+    monkeypatch.setattr(worker.main, "CANCEL_AGAIN_SECONDS", 0.01)
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
     await worker.main._end([task])
@@ -260,6 +267,9 @@ class Failing(Store):
         self.fault = fault
 
     async def claim(self, _: str) -> Loaded | None:
+        raise self.fault
+
+    async def load(self, _: str) -> Loaded | None:
         raise self.fault
 
     async def rearm(self, _: str) -> None:
@@ -334,6 +344,36 @@ async def endless(work: Any) -> None:
     except asyncio.CancelledError as cancelled:
         assert cancelled.__cause__
         raise cancelled.__cause__ from None
+
+
+@pytest.mark.parametrize("job", worker.main.COMMAND_JOBS.values())
+async def test_a_command_given_as_a_job_is_tried_again_when_redis_is_away(
+    job: str, log_lines: list[EventDict]
+) -> None:
+    """arq drops a job for any other exception."""
+    given = '{"paymentRequestId": "order-1"}'
+    if job == "payment.track":
+        given = given[:-1] + ', "paymentAmount": {"currency": "USD", "value": "1"}}'
+    store = Failing(RedisConnectionError("away"))
+    account = Account(gateway=NobodyAsked(), policy=Policy(), brake=0)
+    tools = Tools(store=store, accounts={CLIENT_ID: account}, log=log)
+    ctx = {"tools": tools, "store": store, "job_id": "j", "enqueue_time": datetime.now(UTC)}
+    with pytest.raises(Retry):
+        await worker.main.command_job(job)(ctx, given)
+    assert [line["event"] for line in log_lines] == ["worker.redis_waiting"]
+
+
+async def test_a_worker_that_breaks_says_why_before_it_ends(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict]
+) -> None:
+    async def broken(_: dict[str, Any]) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(worker.main, "start", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with running(run_worker, settings) as task:
+            await asyncio.wait_for(asyncio.shield(task), 10)
+    assert named(log_lines, "worker.failed")
 
 
 # The receiver

@@ -47,12 +47,12 @@ EITHER = pytest.mark.parametrize("words", WORKERS.values(), ids=WORKERS)
 
 @pytest.fixture
 async def mock() -> AsyncIterator[RunningMock]:
-    """A gateway where an order lives for two seconds."""
+    """A gateway where an order lives for a second."""
     config = MockConfig(
         client_id=CLIENT_ID,
         gateway_private_key=private_key("alipay_v1"),
         merchant_public_keys={1: public_key("merchant_v1")},
-        default_closing_seconds=2,
+        default_closing_seconds=1,
     )
     mock = await start(config)
     yield mock
@@ -69,7 +69,7 @@ class Shop:
     async def buy(self, mock: RunningMock, *names: str) -> None:
         for name in names:
             mock.ledger.create(name, Money("USD", 599), now_ms())
-            await track(self.redis, name, "USD", 599, expires_in=2, prefix=self.keys.prefix)
+            await track(self.redis, name, "USD", 599, expires_in=1, prefix=self.keys.prefix)
 
     async def told(self) -> list[str]:
         return [fields["id"] for _, fields in await self.redis.xrange(self.keys.outcomes)]
@@ -144,13 +144,19 @@ async def test_what_arq_itself_warns_of_is_a_line_of_ours(
         assert "no_such_job" in warning["message"]
 
 
-@EITHER
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        pytest.param(ARQ_WORKER, signal.SIGTERM, id="arq, SIGTERM"),
+        pytest.param(reconciler("worker"), signal.SIGTERM, id="reconciler, SIGTERM"),
+        pytest.param(reconciler("worker"), signal.SIGINT, id="reconciler, Ctrl-C"),
+    ],
+)
 async def test_a_worker_asked_to_stop_ends_what_it_has_in_hand_and_leaves_the_rest_to_others(
     shop: Shop, redis_url: str, tmp_path: Path, words: tuple[str, ...], number: signal.Signals
 ) -> None:
     async with scripted_gateway() as gateway:
-        gateway.answer = slowly(1)
+        gateway.answer = slowly(0.5)
         given = environ(redis_url, shop.keys.prefix, gateway.url)
         with process(tmp_path, given, *words) as worker:
             for n in range(3):

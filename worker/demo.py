@@ -106,6 +106,8 @@ def demo(payments: int, seed: int, as_json: bool) -> int:
     except (NoServer, NotStarted) as fault:
         print(f"reconciler: {fault}", file=sys.stderr)
         return 1
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM  # as shells say it; Ctrl-C ends as a KeyboardInterrupt
 
 
 # The processes
