@@ -105,7 +105,7 @@ def _notification(payment: Payment, said: Notification, policy: Policy) -> News:
     )
     if failed:
         return Failed(facts)
-    if payment.status is Status.CANCELLING or _after_closing(payment, said):
+    if payment.status is Status.CANCELLING or _after_closing(payment, said, policy):
         return Hint()  # a payment after closing may be refunded at once: only an inquiry can tell
     return Paid(facts)
 
@@ -121,8 +121,13 @@ def _notifications_count(payment: Payment) -> bool:
     return payment.cancel_state is CancelState.NONE and payment.status in open_
 
 
-def _after_closing(payment: Payment, said: Notification) -> bool:
-    return max(said.received_at, said.paid_at or 0) >= payment.closing_time
+def _after_closing(payment: Payment, said: Notification, policy: Policy) -> bool:
+    """By the contract time runs from the creation at the gateway, which ours may lag behind."""
+    closing_time = payment.closing_time
+    created_at = payment.created_at or said.created_at
+    if payment.closing_agreed and created_at is not None:
+        closing_time = min(closing_time, created_at + policy.closing)
+    return max(said.received_at, said.paid_at or 0) >= closing_time
 
 
 # Answers

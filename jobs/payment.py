@@ -617,6 +617,8 @@ def _order_forget(turn: Turn, order: Order) -> Turn:
             return turn.reject(order, "conflict", "the payment is being cancelled")
         case _ if p.aftercare in (Aftercare.CANCELLING, Aftercare.REFUND_REQUIRED):
             return turn.reject(order, "conflict", "money is still to be given back")
+        case _ if turn.cancel_on_its_way:  # tracked again, it would not know of it
+            return turn.reject(order, "conflict", "a cancel may still be on its way; try later")
         case _:
             return Turn(p, turn.now, turn.policy, act=Act.ERASE)
 

@@ -90,6 +90,12 @@ class Turn:
     def grace_spent(self) -> bool:
         return self.payment.tried_for >= self.policy.last_inquiry_grace
 
+    @property
+    def cancel_on_its_way(self) -> bool:
+        """Whether a cancel that we sent may still arrive at the gateway."""
+        sent_at = self.payment.last_cancel_at
+        return sent_at is not None and self.now < sent_at + self.policy.cancel_quiet
+
     def last(self, asked_at: Ms) -> bool:
         """Whether a question was the last inquiry: sent at the closing time or after it."""
         return asked_at >= self.payment.closing_time

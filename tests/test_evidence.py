@@ -177,6 +177,18 @@ def test_a_success_heard_just_before_closing_counts_when_read_after_it() -> None
     assert isinstance(worth(FRESH, notified(FRESH, "S", CLOSING - 1), CLOSING + MINUTE), Paid)
 
 
+@pytest.mark.parametrize(("before", "news"), [(1, Paid), (0, Hint)])
+def test_by_the_contract_closing_counts_from_the_creation_at_the_gateway(
+    before: Ms, news: type
+) -> None:
+    """It was tracked 8 s after it was made, so our closing time lags behind the gateway's."""
+    agreed = replace(FRESH, closing_time=T0 + 8 * SECOND + POLICY.closing, closing_agreed=True)
+    at = T0 + POLICY.closing - before
+    assert isinstance(worth(agreed, notified(agreed, "S", at, created_at=T0), at), news)
+    given = replace(agreed, closing_agreed=False)
+    assert isinstance(worth(given, notified(given, "S", at, created_at=T0), at), Paid)
+
+
 @pytest.mark.parametrize("state", [CancelState.OPEN, CancelState.REFUSED, CancelState.CONFIRMED])
 @pytest.mark.parametrize("status", ["S", "F"])
 def test_once_a_cancel_was_sent_a_notification_is_a_hint(status: str, state: CancelState) -> None:

@@ -17,7 +17,7 @@ from jobs.model import (
     Status,
     Via,
 )
-from jobs.news import Call, Facts, Hint, Mismatch, PaidBack, Resolve, Tick, Track
+from jobs.news import Ask, Call, Facts, Hint, Mismatch, Order, PaidBack, Resolve, Tick, Track
 from jobs.payment import RECHECK_TRIES, decide, track
 from jobs.schedule import DAY, HOUR, JUST_BEFORE, MINUTE, SECOND, SPREAD, seconds
 from jobs.turn import TOLD_VALUES, name_of
@@ -965,3 +965,16 @@ def test_an_order_that_does_not_exist_is_not_found_yet() -> None:
 
 def test_money_reads_as_currency_and_minor_units() -> None:
     assert str(Money("JPY", 599)) == "JPY 599"
+
+
+@pytest.mark.parametrize(("since", "act"), [(119, Act.WAIT), (120, Act.ERASE)])
+def test_a_record_is_kept_while_a_cancel_of_it_may_still_be_on_its_way(since: Ms, act: Act) -> None:
+    """Tracked again, it would know of no cancel, and take a success for good."""
+    sent_at = CLOSING - since * SECOND
+    ended = replace(FRESH, status=Status.CANCELLED, final_at=CLOSING, last_cancel_at=sent_at)
+    order = Order(
+        ask=Ask.FORGET, id="1-0", at=CLOSING, client_id=ended.client_id, payment_request_id="pay_1"
+    )
+    decision = decide(ended, order, CLOSING, POLICY)
+    assert decision.act is act
+    assert [type(told) for told in decision.events] == ([Rejected] if act is Act.WAIT else [])
