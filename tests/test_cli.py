@@ -42,20 +42,21 @@ class Line:
         out, err = self.read()
         return code, out, err
 
-    def track(self, name: str, age: int = 0) -> None:
-        """A payment that has been followed for `age` seconds."""
+    def track(self, *names: str, age: int = 0) -> None:
+        """Payments that have been followed for `age` seconds."""
         at = now_ms() - age * 1000
-        payment = Payment(
-            client_id=CLIENT_ID,
-            payment_request_id=name,
-            amount=Money("USD", 599),
-            tracked_at=at,
-            closing_time=at + 840_000,
-            next_at=at + 842_000,
-        )
         entry = {"at": at, "source": "command", "what": "payment.track", "detail": "USD 599"}
         with self.redis.pipeline() as pipe:
-            put(pipe, self.keys, payment, entry)
+            for name in names:
+                payment = Payment(
+                    client_id=CLIENT_ID,
+                    payment_request_id=name,
+                    amount=Money("USD", 599),
+                    tracked_at=at,
+                    closing_time=at + 840_000,
+                    next_at=at + 842_000,
+                )
+                put(pipe, self.keys, payment, entry)
             pipe.execute()
 
 
@@ -70,8 +71,7 @@ def line(
     logging.getLogger("asyncio").setLevel(logging.WARNING)  # tests log at debug, processes do not
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         yield Line(Keys(prefix), client, capsys.readouterr)
-        for key in client.scan_iter(match=f"{prefix}*"):
-            client.delete(key)
+        client.delete("nothing", *client.scan_iter(match=f"{prefix}*", count=10_000))
     logging.getLogger("asyncio").setLevel(logging.NOTSET)
 
 
@@ -267,16 +267,16 @@ def test_an_age_that_is_none_is_refused(line: Line, age: str) -> None:
     assert err == "reconciler: --older: write a number and s, m, h or d, as in 5m\n"
 
 
-@pytest.mark.parametrize(("reader", "payments"), [("head -1", 150), ("true", 1)])
+@pytest.mark.parametrize(("reader", "payments"), [("head -1", 2000), ("true", 1)])
 def test_a_reader_that_has_seen_enough_is_no_failure(
     line: Line, tmp_path: Path, redis_url: str, reader: str, payments: int
 ) -> None:
     """Whether it goes while we write, or before we write the first time."""
-    for n in range(payments):
-        line.track(f"order-{n}")
+    line.track(*(f"order-{n}" for n in range(payments)))
     command = " ".join([*reconciler("--env-file", os.devnull, "pending"), "|", reader])
     shell = ["bash", "-o", "pipefail", "-c", command]
-    with process(tmp_path, environ(redis_url, line.keys.prefix, ""), *shell) as piped:
+    given = environ(redis_url, line.keys.prefix, "", PYTHONUNBUFFERED="")
+    with process(tmp_path, given, *shell) as piped:
         assert (piped.ended(), piped.said) == (0, "")
 
 

@@ -209,6 +209,7 @@ async def test_a_worker_whose_redis_was_away_for_long_starts_afresh(
 ) -> None:
     """arq's own worker ends when its patience does."""
     monkeypatch.setattr(worker.main, "REDIS_TRIES", 0)
+    monkeypatch.setattr(worker.main, "RESTART_SECONDS", 0.05)
     with own_server() as server:
         async with running(run_worker, load(environ(server.url, "reconciler", gateway.url))):
             await logged(log_lines, "worker.started")
@@ -243,11 +244,13 @@ async def test_what_cannot_be_ended_at_once_is_ended_again(
 
     async def stubborn() -> None:
         nonlocal cancels
-        while cancels < 3:
+        for _ in range(300):
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(0.01)
             except asyncio.CancelledError:
                 cancels += 1
+                if cancels == 3:
+                    return
 
     monkeypatch.setattr(worker.main, "CANCEL_AGAIN_SECONDS", 0.01)
     task = asyncio.create_task(stubborn())

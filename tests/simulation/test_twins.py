@@ -1,0 +1,322 @@
+"""Each twin does what its script does: the same calls, the same answers, the same keys."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from tests.simulation.redis import (
+    TWINS,
+    Hash,
+    Line,
+    Members,
+    Server,
+    Stream,
+    Zset,
+    run_script,
+    stream_id,
+)
+from worker import connect
+from worker.keys import Keys
+from worker.scripts import Scripts
+
+IDS = ("c:1", "d:1")  #: few, so that calls meet each other
+Call = tuple[str, dict[str, Any]]
+
+
+# Calls, as the store makes them. Times are relative: they are fixed when the call is made.
+
+ids = st.sampled_from((IDS[0], IDS[0], IDS[0], IDS[1]))
+moments = st.sampled_from([-100_000, -600, -400, 0, 5_000, 100_000])
+texts = st.sampled_from(["a", "b", '"quoted" \\ and é'])
+lines = st.fixed_dictionaries({"source": texts, "what": texts, "detail": texts})
+receives = st.tuples(
+    st.just("receive"),
+    st.fixed_dictionaries(
+        {
+            "id": ids,
+            "entry": texts,
+            "digest": st.sampled_from("abcdefgh"),
+            "parks": st.booleans(),
+            "odd": st.booleans(),
+        }
+    ),
+)
+saves = st.tuples(
+    st.just("save"),
+    st.fixed_dictionaries(
+        {
+            "id": ids,
+            "expect": st.sampled_from(["new", "right", "right", "right", "stale"]),
+            "at": st.one_of(moments, st.sampled_from(["", "never"])),
+            "ttl": st.sampled_from([0, 0, 3_000_000]),
+            "heard": st.sampled_from([0, 0, 1, 2]),
+            "alone": st.booleans(),
+            "entries": st.lists(lines, max_size=3),
+            "events": st.lists(texts, max_size=2),
+            "found": st.booleans(),
+            "missed": st.booleans(),
+            "wake": st.booleans(),
+        }
+    ),
+)
+calls = st.one_of(
+    receives,
+    receives,
+    saves,
+    saves,
+    saves,
+    st.tuples(
+        st.just("claim"),
+        st.fixed_dictionaries({"id": ids, "lease": st.sampled_from(["", "15000"])}),
+    ),
+    st.tuples(st.just("load"), st.fixed_dictionaries({"id": ids})),
+    st.tuples(st.just("append"), st.fixed_dictionaries({"text": texts})),
+    st.tuples(st.just("erase"), st.fixed_dictionaries({"id": ids, "stale": st.booleans()})),
+    st.tuples(
+        st.just("overdue"),
+        st.fixed_dictionaries({"offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}),
+    ),
+    st.tuples(st.just("rearm"), st.fixed_dictionaries({"id": ids})),
+    st.tuples(st.just("unpark"), st.fixed_dictionaries({"id": ids, "before": moments})),
+    st.tuples(
+        st.just("meddle"),
+        st.fixed_dictionaries(
+            {
+                "id": ids,
+                "what": st.sampled_from(["finish", "start", "lose payload", "expire", "due"]),
+            }
+        ),
+    ),
+)
+
+
+#: What a worker leaves that dies with a job in hand.
+NEW_AND_OVERDUE: dict[str, Any] = {
+    "id": "c:1",
+    "expect": "new",
+    "at": -600,
+    "ttl": 0,
+    "heard": 0,
+    "alone": False,
+    "entries": [],
+    "events": [],
+    "found": False,
+    "missed": False,
+    "wake": True,
+}
+
+
+class Pair:
+    """The real server and the twin, given the same calls."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self.redis, self.keys = redis, Keys(prefix)
+        self.scripts = Scripts(redis)
+        self.now = 0
+        self.twin = Server(lambda: self.now)
+        self.versions: dict[str, int] = {}
+
+    async def call(self, name: str, said: dict[str, Any]) -> None:
+        if name == "meddle":
+            return await self._meddle(said)
+        seconds, micros = await self.redis.time()
+        keys, args = getattr(self, f"_{name}")(said, seconds * 1000 + micros // 1000)
+        name = "claim" if name == "load" else name
+        answer = _text(await self.scripts.run(name, keys, args))
+        self.now = answer[0]
+        assert run_script(self.twin, name, keys, args) == answer
+        return None
+
+    async def _meddle(self, said: dict[str, Any]) -> None:
+        """As arq does, or as nobody should: to both alike."""
+        k, key = self.keys, said["id"]
+        job = k.job(key)
+        match said["what"]:
+            case "finish":
+                await self.redis.delete(f"arq:job:{job}", f"arq:in-progress:{job}")
+                await self.redis.zrem(k.queue, job)
+                self.twin.delete(f"arq:job:{job}", f"arq:in-progress:{job}")
+                self.twin.zrem(k.queue, job)
+            case "start":  # by a worker that died long ago
+                await self.redis.set(f"arq:in-progress:{job}", "1")
+                await self.redis.zadd(k.open, {key: 1000})
+                self.twin.set(f"arq:in-progress:{job}", "1")
+                self.twin.zadd(k.open, 1000, key)
+            case "lose payload":
+                await self.redis.delete(f"arq:job:{job}")
+                self.twin.delete(f"arq:job:{job}")
+            case "expire":
+                await self.redis.delete(k.payment(key), k.timeline(key))
+                self.twin.delete(k.payment(key), k.timeline(key))
+            case _:  # due
+                await self.redis.zadd(k.open, {key: 1000})
+                self.twin.zadd(k.open, 1000, key)
+
+    def _version(self, key: str) -> int:
+        return int(self.twin.hget(self.keys.payment(key), "version") or 0)
+
+    def _claim(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        return [k.payment(key), k.inbox(key), k.open, k.brake], [key, key[0], said.get("lease", "")]
+
+    _load = _claim
+
+    def _append(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.outcomes], ["id", said["text"], "type", "t"]
+
+    def _erase(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        names = [k.payment(key), k.timeline(key), k.open, k.inbox(key), k.parked]
+        return names, [key, self._version(key) - said["stale"]]
+
+    def _overdue(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.open, self.keys.queue], [
+            self.keys.prefix,
+            500,
+            said["offset"],
+            said["count"],
+        ]
+
+    def _rearm(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.open, self.keys.queue], [said["id"], self.keys.prefix]
+
+    def _unpark(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        names = [k.parked, k.inbox(key), k.payment(key), k.quarantine]
+        return names, [key, now + said["before"], *key.split(":")]
+
+    def _receive(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        names = [
+            k.payment(key),
+            k.inbox(key),
+            k.open,
+            k.parked,
+            k.heard(key),
+            k.queue,
+            k.quarantine,
+        ]
+        args = [key, k.prefix, said["entry"], said["digest"], 93_600_000, "01"[said["parks"]]]
+        return names, [*args, *key.split(":"), "odd", b"\xc3\xa9"] if said["odd"] else args
+
+    def _save(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        expect = {"new": 0, "right": self._version(key), "stale": self._version(key) + 1}
+        at = said["at"]
+        write = said | {
+            "client": key[0],
+            "prefix": k.prefix,
+            "expect": expect[said["expect"]],
+            "fields": ["status", "pending", "version", str(expect[said["expect"]] + 1)],
+            "at": str(now + at) if isinstance(at, int) else at,
+            "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
+            "events": [["id", text, "data", "{}"] for text in said["events"]],
+        }
+        names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
+        return names + [k.outcomes, k.brake, k.parked, k.queue], [json.dumps(write)]
+
+    async def compare(self) -> None:
+        names = sorted(_text(await self.redis.keys(f"*{self.keys.prefix}*")))
+        assert names == sorted(key for key in self.twin.live if self.twin.exists(key))
+        for name in names:
+            real, twin = await self._real(name), _plain(self.twin.live[name])
+            if name.startswith(self.keys.timeline("")):
+                real, twin = (
+                    [json.loads(line) for line in real],
+                    [json.loads(line) for line in twin],
+                )
+            assert real == twin, name
+            expires = await self.redis.pexpiretime(name)  # type: ignore[misc]
+            assert expires == self.twin.expires.get(name, -1), name
+
+    async def _real(self, name: str) -> Any:
+        match _text(await self.redis.type(name)):
+            case "hash":
+                return _text(await self.redis.hgetall(name))  # type: ignore[misc]
+            case "zset":
+                return dict(_text(await self.redis.zrange(name, 0, -1, withscores=True)))
+            case "set":
+                return sorted(_text(list(await self.redis.smembers(name))))  # type: ignore[misc]
+            case "list":
+                return _text(await self.redis.lrange(name, 0, -1))  # type: ignore[misc]
+            case "stream":
+                return [tuple(entry) for entry in _text(await self.redis.xrange(name))]
+            case _:
+                return _text(await self.redis.get(name))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Hash() | Zset():
+            return dict(value)
+        case Members():
+            return sorted(value)
+        case Line():
+            return list(value)
+        case Stream():
+            return [(stream_id(number), fields) for number, fields in value.entries]
+        case _:
+            return value
+
+
+def _text(answer: Any) -> Any:
+    match answer:
+        case bytes():
+            return answer.decode()
+        case list() | tuple():
+            return type(answer)(map(_text, answer))
+        case Mapping():
+            return {_text(name): _text(value) for name, value in answer.items()}
+        case _:
+            return answer
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def check(runner: asyncio.Runner, url: str, history: Sequence[Call]) -> None:
+    async def run() -> None:
+        redis = connect.client(url)
+        try:
+            pair = Pair(redis, f"twin-{secrets.token_hex(4)}")
+            for name, said in history:
+                await pair.call(name, said)
+            await pair.compare()
+        finally:
+            await redis.aclose()
+
+    runner.run(run())
+
+
+@settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@example(
+    history=[
+        ("save", NEW_AND_OVERDUE),
+        ("meddle", {"id": "c:1", "what": "start"}),
+        ("overdue", {"offset": 0, "count": 3}),
+    ]
+)
+@given(history=st.lists(calls, min_size=15, max_size=40))
+def test_a_twin_does_what_its_script_does(
+    runner: asyncio.Runner, redis_url: str, history: list[Call]
+) -> None:
+    check(runner, redis_url, history)
+
+
+def test_there_is_a_twin_of_every_script() -> None:
+    assert set(TWINS) == set(Scripts(Redis())._scripts)
