@@ -1,6 +1,7 @@
 """The demo plays every scenario against the real thing, and leaves nothing behind."""
 
 import json
+import re
 import signal
 import sys
 from collections import Counter
@@ -85,10 +86,20 @@ def test_interrupted_in_the_middle_it_leaves_no_process_and_no_file_behind(
         wait_until(lambda: follows_payments(tmp_path))
         pids = descendants(running.pid)
         assert len(pids) == 4  # server, gateway, receiver, worker
+        folder = servers_folder(pids)
         running.signal(number)
         assert running.ended() == code
         assert nothing_is_left(pids, tmp_path)
+        assert not folder.exists()
         assert (running.said, running.stdout()) == ("", "")
+
+
+def servers_folder(pids: set[int]) -> Path:
+    """Where the embedded server keeps its data: outside TMPDIR, for its socket's sake."""
+    said = b" ".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids).decode()
+    [folder] = set(re.findall(r"/tmp/reconciler-\w+", said))
+    assert Path(folder).is_dir()
+    return Path(folder)
 
 
 def follows_payments(folder: Path) -> bool:

@@ -68,7 +68,7 @@ def _campaign(first: int, count: int, processes: int) -> int:
 def _figures(report: runner.Report) -> str:
     rate = report.seeds / report.seconds * 60 if report.seconds else 0
     return (
-        f"{report.seeds:,} seeds from first to last, {rate:,.0f} seeds/min,"
+        f"{report.seeds:,} seeds, {rate:,.0f} seeds/min,"
         f" {sum(report.injected.values()):,} faults, {len(report.violations)} violations,"
         f" {len(RARE) - len(report.missing)} of {len(RARE)} rare states"
     )

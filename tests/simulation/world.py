@@ -698,14 +698,15 @@ async def live(world: World, plan: Plan) -> None:
     closing = start + plan.life
     world.oracle.wishes[key] = Wish(plan.amount, closing, plan.report)
     if plan.ordered_after is not None:
+        created = start + plan.ordered_after
         order = Order(
             client_id=plan.client_id,
             request_id=plan.request_id,
             payment_id=f"gw-{plan.client_id}-{plan.request_id}",
             amount=plan.order_amount,
-            closing=closing,
+            # By the contract the gateway's time runs from the order's creation.
+            closing=created + plan.life if plan.by_contract else closing,
         )
-        created = start + plan.ordered_after
         _at(world, created, lambda: world.gateway.create(order))
         for what, after in plan.buyer:
             happens: Callable[[Order], None] = getattr(world.gateway, what)

@@ -1,0 +1,60 @@
+"""A record that another version wrote is left alone, loudly, and nothing is lost."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from arq.worker import Retry
+from redis.asyncio import Redis
+from structlog.typing import EventDict
+
+import worker.main
+from jobs.commands import carry_out
+from tests.fakes import CLIENT, KEY, REQUEST, Bench, open_bench, track
+from worker.commands import GROUP, CommandStream, encode_data, make_group
+
+CANCEL = {"paymentRequestId": REQUEST, "clientId": CLIENT}
+
+
+@pytest.fixture
+async def bench(redis: Redis, redis_url: str, prefix: str) -> AsyncIterator[Bench]:
+    async with open_bench(redis_url, prefix) as bench:
+        assert await carry_out(track(await bench.now()), bench.worker.tools)
+        await bench.redis.hset(bench.keys.payment(KEY), "schema", "99")  # type: ignore[misc]
+        yield bench
+
+
+def unreadable(lines: list[EventDict]) -> int:
+    return [line["event"] for line in lines].count("record.unreadable")
+
+
+async def test_its_job_leaves_it_as_it_is(bench: Bench, log_lines: list[EventDict]) -> None:
+    await bench.redis.zadd(bench.keys.open, {KEY: 1})
+    await worker.main.follow_payment({"tools": bench.worker.tools}, KEY)
+    assert unreadable(log_lines) == 1
+    assert (await bench.redis.hgetall(bench.keys.payment(KEY)))[b"status"] == b"pending"  # type: ignore[misc]
+
+
+async def test_a_command_about_it_waits_in_the_stream_for_the_other_version(
+    bench: Bench, log_lines: list[EventDict]
+) -> None:
+    keys, store = bench.keys, bench.worker.store
+    stream = CommandStream(bench.redis, store, keys, bench.worker.tools, "us")
+    await make_group(bench.redis, keys.commands, GROUP)
+    fields: dict[Any, Any] = {"type": "payment.cancel", "data": encode_data(CANCEL)}
+    await bench.redis.xadd(keys.commands, fields)
+    assert await stream.read() == 1
+    assert (await bench.redis.xpending(keys.commands, GROUP))["pending"] == 1
+    assert unreadable(log_lines) == 1
+
+
+async def test_a_command_about_it_that_came_as_a_job_is_tried_again(
+    bench: Bench, log_lines: list[EventDict]
+) -> None:
+    ctx = {"tools": bench.worker.tools, "store": bench.worker.store, "job_id": "a"}
+    with pytest.raises(Retry):
+        await worker.main.command_job("payment.cancel")(
+            ctx | {"enqueue_time": datetime.now(UTC)}, CANCEL
+        )
+    assert unreadable(log_lines) == 1
