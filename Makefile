@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint format lock clean simulate simulate-mutants
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -29,6 +29,7 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
+	@echo "make simulate, make simulate-mutants   see docs/reliability.md"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -47,6 +48,14 @@ lint: .venv/test-installed
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/deptry .
+
+# Not part of make test, which runs a short version of both.
+SEEDS ?= 20000
+simulate: .venv/test-installed
+	@.venv/bin/python -m tests.simulation --seeds $(SEEDS) --processes 2
+
+simulate-mutants: .venv/test-installed
+	@.venv/bin/python -m tests.simulation --mutants
 
 format: .venv/test-installed
 	.venv/bin/ruff check --fix
