@@ -134,13 +134,21 @@ def test_every_field_of_a_full_record_has_a_name_of_its_own() -> None:
     assert len(to_hash(FULL)) == len(fields(Payment)) + 1  # the amount is two fields
 
 
-def test_what_has_its_default_is_left_out() -> None:
+def test_what_a_merchant_reads_is_always_there_and_other_defaults_are_left_out() -> None:
     assert to_hash(FRESH) == {
         "clientId": "SANDBOX_1",
         "paymentRequestId": "order-1",
         "amount": "599",
         "currency": "USD",
-        "status": "pending",  # what a reader looks for is always there
+        "status": "pending",
+        "attempts": "0",
+        "cancelState": "none",
+        "cancelAttempts": "0",
+        "paidSeen": "0",
+        "aftercare": "none",
+        "onTimeout": "cancel",
+        "seq": "0",
+        "updatedAt": "0",
         "trackedAt": "1790000000000",
         "closingTime": "1790000840000",
         "schema": "1",

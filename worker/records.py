@@ -1,4 +1,4 @@
-"""A payment as a Redis hash and back: the contract's field names, without what has its default."""
+"""A payment as a Redis hash and back: the contract's field names, without most defaults."""
 
 import json
 import types
@@ -40,6 +40,21 @@ _Codec = tuple[str, Callable[[Any], str], Callable[[str], Any], Any]
 # Names of the contract that differ from ours.
 _NAMES = {"next_at": "nextInquiryAt", "result_code": "resultCode"}
 
+# What a merchant reads with HGETALL is there even where nothing has happened yet.
+_ALWAYS = frozenset(
+    {
+        "status",
+        "attempts",
+        "cancel_state",
+        "cancel_attempts",
+        "paid_seen",
+        "aftercare",
+        "on_timeout",
+        "seq",
+        "updated_at",
+    }
+)
+
 
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
@@ -66,8 +81,7 @@ def _codecs() -> dict[str, _Codec]:
         f.name: (
             _NAMES.get(f.name, _camel(f.name)),
             *_codec(hints[f.name]),
-            # The status is always there: it is what a reader looks for.
-            MISSING if f.name == "status" else f.default,
+            MISSING if f.name in _ALWAYS else f.default,
         )
         for f in fields(Payment)
         if f.name != "amount"

@@ -12,6 +12,8 @@ from worker.keys import Keys
 
 TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
 
+NOTHING = ("", "0", "none")  #: what a person need not be shown
+
 
 async def look_up(
     redis: Redis, prefix: str, client_id: str, payment_request_id: str
@@ -48,7 +50,7 @@ def _row(record: dict[str, str], now: Ms) -> dict[str, Any]:
         "paymentRequestId": record["paymentRequestId"],
         "clientId": record["clientId"],
         "status": record["status"],
-        "reason": record.get("reason", record.get("aftercare", "")),
+        "reason": record.get("reason") or record.get("aftercare", "").replace("none", ""),
         "amount": f"{record['currency']} {record['amount']}",
         "ageSeconds": (now - int(record["trackedAt"])) // 1000,
         "next": record.get("nextAct", "inquire"),
@@ -63,7 +65,8 @@ def _row(record: dict[str, str], now: Ms) -> dict[str, Any]:
 
 def story(seen: dict[str, Any]) -> str:
     """A payment told in lines: the record first, then what happened, in order."""
-    fields = [f"{name:18} {value}" for name, value in seen["payment"].items() if value != ""]
+    shown = {name: value for name, value in seen["payment"].items() if value not in NOTHING}
+    fields = [f"{name:18} {value}" for name, value in shown.items()]
     told = [
         f"{line['at']}  {line['source']:12} {line['what']}"
         + (f"  {line['detail']}" if line["detail"] else "")
