@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -19,6 +20,13 @@ GIVEN = os.environ.get("TEST_REDIS_URL", "")
 @pytest.fixture(scope="session", autouse=True)
 def _strict_logs() -> None:
     logs.configure(LogFormat.JSON, LogLevel.DEBUG, strict=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """Started in the background, a shell's child ignores Ctrl-C, and so would what we start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
