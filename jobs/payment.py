@@ -465,6 +465,7 @@ def _aftercare(turn: Turn, news: News) -> Turn:
             return turn
         case _:
             pass
+    turn = _note_mismatch(turn, news)
     match care:
         case Aftercare.NONE | Aftercare.WATCHING:
             return _watch(turn, news)
@@ -484,8 +485,6 @@ def _watch(turn: Turn, news: News) -> Turn:
             return turn.ask_again()
         case Confirming():
             return turn.ask_while_confirming()
-        case Mismatch():
-            return turn.attention(news.kind, "look", news.value).ask_in_aftercare()
         case _:
             return turn.ask_in_aftercare()
 
@@ -502,7 +501,6 @@ def _money_taken(turn: Turn) -> Turn:
 
 
 def _take_back(turn: Turn, news: News) -> Turn:
-    turn = _note_mismatch(turn, news)
     match news:
         case PaidBack() if news.whole:
             return _refund_confirmed(turn)
@@ -515,7 +513,6 @@ def _take_back(turn: Turn, news: News) -> Turn:
 
 
 def _wait_for_refund(turn: Turn, news: News) -> Turn:
-    turn = _note_mismatch(turn, news)
     match news:
         case PaidBack() if news.whole:
             return _refund_confirmed(turn)

@@ -127,6 +127,9 @@ class Turn:
     def ask_now(self) -> "Turn":
         return self.ask_at(self.now)
 
+    def _ask_in(self, delay: Ms) -> "Turn":
+        return self.ask_at(self.now + spread(delay, self.payment.key, self.payment.attempts))
+
     def ask_on_schedule(self) -> "Turn":
         """The next inquiry of a pending payment; at once if the last one is due by now."""
         p, policy = self.payment, self.policy
@@ -137,26 +140,20 @@ class Turn:
 
     def ask_again(self) -> "Turn":
         """Repeat a question that got no answer, ever more slowly."""
-        p = self.payment
-        return self.ask_at(
-            self.now + spread(retry_delay(p.tried_for, p.unanswered), p.key, p.attempts)
-        )
+        return self._ask_in(retry_delay(self.payment.tried_for, self.payment.unanswered))
 
     def ask_slowly(self) -> "Turn":
         """The slow watch of a payment that needs a person; it ends after `unresolved_watch`."""
         p = self.payment
         if self.watch_is_over and p.aftercare is not Aftercare.REFUND_REQUIRED:
             return self.rest()
-        delay = delay_of(self.policy.unresolved_delays, p.tries)
-        return self.ask_at(self.now + spread(delay, p.key, p.attempts))
+        return self._ask_in(delay_of(self.policy.unresolved_delays, p.tries))
 
     def ask_while_confirming(self) -> "Turn":
         """A bank decides after the end: ask at its pace until it has."""
-        p = self.payment
         if self.watch_is_over:
             return self.alarm("a bank confirms for ever a payment that has ended").rest()
-        delay = delay_of(self.policy.confirming_delays, p.tries)
-        return self.ask_at(self.now + spread(delay, p.key, p.attempts))
+        return self._ask_in(delay_of(self.policy.confirming_delays, self.payment.tries))
 
     @property
     def watch_is_over(self) -> bool:

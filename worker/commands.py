@@ -23,6 +23,7 @@ from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
 from worker.records import UnknownSchema
+from worker.replies import text_of
 from worker.store import Store
 from worker.strict_json import Unreadable, parse_object
 from worker.times import parse_time
@@ -264,13 +265,13 @@ class CommandStream:
         new = await self._redis.xreadgroup(GROUP, self._consumer, streams, count=BATCH, block=block)
         entries = [*left, *(new[0][1] if new else [])]
         for entry_id, fields in entries:
-            await self._handle(_text_of(entry_id), fields or {})
+            await self._handle(text_of(entry_id, "replace"), fields or {})
         return len(entries)
 
     async def _handle(self, entry_id: str, raw: Mapping[Any, Any]) -> None:
-        fields = {_text_of(name): value for name, value in raw.items()}
-        type_ = _text_of(fields.get("type", b""))
-        data = _text_of(fields.get("data", b""), "surrogateescape")  # no UTF-8: malformed
+        fields = {text_of(name, "replace"): value for name, value in raw.items()}
+        type_ = text_of(fields.get("type", b""), "replace")
+        data = text_of(fields.get("data", b""), "surrogateescape")  # no UTF-8: malformed
         try:
             done = await execute(
                 type_, data, entry_id, int(entry_id.partition("-")[0]), self._tools
@@ -323,10 +324,6 @@ async def make_group(redis: Redis, stream: str, group: str) -> None:
     except ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise
-
-
-def _text_of(raw: Any, errors: str = "replace") -> str:
-    return raw.decode(errors=errors) if isinstance(raw, bytes) else str(raw)
 
 
 def encode_data(data: Mapping[str, Any]) -> str:

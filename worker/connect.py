@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.logs import log
+from worker.replies import text_of
 from worker.scripts import Confirm
 from worker.values import Durability, Persistence
 
@@ -101,13 +102,9 @@ async def _require_fsync_always(redis: Redis) -> None:
         raise Unsafe(
             "Redis knows no WAITAOF and lets us not see its configuration: use Redis 7.2 or later"
         ) from None
-    have = {_text(name): _text(value) for name, value in found.items()}
+    have = {text_of(name): text_of(value) for name, value in found.items()}
     if (have.get("appendonly"), have.get("appendfsync")) != ("yes", "always"):
         raise Unsafe(
             "this Redis knows no WAITAOF: set `appendonly yes` and `appendfsync always`,"
             " or use Redis 7.2 or later"
         )
-
-
-def _text(raw: Any) -> str:
-    return raw.decode() if isinstance(raw, bytes) else str(raw)

@@ -8,6 +8,7 @@ from jobs.model import Ms
 from jobs.schedule import DAY, HOUR
 from worker.commands import GROUP
 from worker.logs import log
+from worker.replies import text_of
 from worker.store import Store
 
 PARKED_FOR: Ms = 72 * HOUR  #: the gateway resends for 24 h; a merchant's outage may take a weekend
@@ -39,7 +40,7 @@ async def oldest_needed(redis: Redis, stream: str, now: Ms, *, ungrouped: Ms) ->
 
     `ungrouped` is the answer for a stream that has no group yet.
     """
-    groups = await redis.xinfo_groups(stream) if await redis.exists(stream) else []
+    groups = await _groups(redis, stream)
     needed = now if groups else ungrouped
     for group in groups:
         pending = await redis.xpending(stream, group["name"])
@@ -48,14 +49,20 @@ async def oldest_needed(redis: Redis, stream: str, now: Ms, *, ungrouped: Ms) ->
     return needed
 
 
+async def _groups(redis: Redis, stream: str) -> list[dict[str, Any]]:
+    """The consumer groups of a stream; none if there is no stream."""
+    if not await redis.exists(stream):
+        return []
+    groups: list[dict[str, Any]] = await redis.xinfo_groups(stream)
+    return groups
+
+
 async def _dismiss_consumers(redis: Redis, stream: str, group: str) -> None:
     """Every start of a worker makes a consumer: those long gone, with nothing in hand, are removed.
 
     A living one asks every second, so one idle for a day cannot be given anything meanwhile.
     """
-    if not await redis.exists(stream):
-        return
-    known = [_text(found["name"]) for found in await redis.xinfo_groups(stream)]
+    known = [text_of(found["name"]) for found in await _groups(redis, stream)]
     for consumer in await redis.xinfo_consumers(stream, group) if group in known else []:
         if consumer["idle"] > CONSUMER_GONE and not consumer["pending"]:
             await redis.xgroup_delconsumer(stream, group, consumer["name"])
@@ -65,7 +72,7 @@ async def _unpark(redis: Redis, store: Store, before: Ms) -> int:
     """Notifications of payments that nobody tracked in time go to quarantine."""
     moved = 0
     for raw in await redis.zrangebyscore(store.keys.parked, "-inf", before, start=0, num=1000):
-        moved += await store.unpark(_text(raw), before)
+        moved += await store.unpark(text_of(raw), before)
     return moved
 
 
@@ -82,8 +89,4 @@ async def _shrink(redis: Redis, stream: str, limit: int) -> None:
 
 
 def _ms_of(entry_id: Any) -> Ms:
-    return int(_text(entry_id).partition("-")[0])
-
-
-def _text(raw: Any) -> str:
-    return raw.decode() if isinstance(raw, bytes) else str(raw)
+    return int(text_of(entry_id).partition("-")[0])

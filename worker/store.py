@@ -19,6 +19,7 @@ from jobs.schedule import DAY, HOUR
 from jobs.tools import LEASE, Entry, Loaded
 from worker import messages, records, times
 from worker.keys import Keys
+from worker.replies import text_of
 from worker.scripts import Confirm, Scripts
 
 HEARD_TTL: Ms = 26 * HOUR  #: the gateway resends for 24 h 22 min
@@ -71,7 +72,7 @@ class Store:
         _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease])
         if not flat:
             return None
-        hash_ = dict(zip(map(_text, flat[::2]), map(_text, flat[1::2]), strict=True))
+        hash_ = dict(zip(map(text_of, flat[::2]), map(text_of, flat[1::2]), strict=True))
         payment = records.from_hash(hash_)
         mail = tuple(read_mail(client_id, payment.payment_request_id, raw) for raw in inbox)
         return Loaded(payment=payment, inbox=mail, misses=int(misses))
@@ -173,7 +174,7 @@ class Store:
             client_id, _, payment_request_id = key.partition(":")
             args += [client_id, payment_request_id, *quarantine]
         answer = await self._run("receive", [*names, k.quarantine], args, True)
-        return _text(answer[1])
+        return text_of(answer[1])
 
     async def quarantine(self, client_id: str, reason: str, body: bytes) -> None:
         """Keep a verified message that names no payment, safely."""
@@ -251,7 +252,3 @@ def _stream_fields(event: dict[str, Any], client_id: str, payment_request_id: st
         "data": json.dumps(event, ensure_ascii=False, separators=(",", ":")),
     }
     return [text for field in fields.items() for text in field]
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode() if isinstance(raw, bytes) else raw

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from jobs.model import Ms
 from jobs.outcome import rfc3339
 from worker.keys import Keys
+from worker.replies import text_of
 
 TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
 
@@ -35,7 +36,7 @@ async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> lis
     keys = Keys(prefix)
     seconds, micros = await redis.time()
     now = seconds * 1000 + micros // 1000
-    members = [_text(raw) for raw in await redis.zrange(keys.open, 0, -1)]
+    members = [text_of(raw, "replace") for raw in await redis.zrange(keys.open, 0, -1)]
     async with redis.pipeline(transaction=False) as pipe:
         for key in members:
             pipe.hgetall(keys.payment(key))
@@ -98,8 +99,4 @@ def _entry(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _texts(found: dict[Any, Any]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in found.items()}
-
-
-def _text(raw: Any) -> str:
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+    return {text_of(name, "replace"): text_of(value, "replace") for name, value in found.items()}
