@@ -66,7 +66,7 @@ format: .venv/test-installed
 tests-on-%: $$(call venv,$$*)/test-installed
 	@echo "--- Python $* ---"
 	@$(if $(filter $*,$(firstword $(FOUND))),$(MAKE) covered-tests-on-$*,\
-		$(<D)/bin/python -m pytest $(PYTEST) | tee $(<D)/pytest.log)
+		$(<D)/bin/python -m pytest -m 'not once' $(PYTEST) | tee $(<D)/pytest.log)
 
 covered-tests-on-%: $$(call venv,$$*)/test-installed
 	@rm -f .coverage .coverage.*
