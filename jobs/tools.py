@@ -1,6 +1,6 @@
 """What a job is given: the shells in `worker/` fulfil these, and jobs know nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -30,6 +30,15 @@ class Loaded:
     payment: Payment
     inbox: tuple[Message, ...]  #: what was received for it and not yet applied
     misses: int  #: payments of its account in a row that reached closing time and were never found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """A payment that should have ended long ago, as it stands: also one that cannot be read."""
+
+    key: str
+    facts: Mapping[str, Any]  #: status, times, counts
+    history: Sequence[str]  #: the last lines of its timeline, one sentence each
 
 
 class Store(Protocol):
@@ -70,6 +79,12 @@ class Store(Protocol):
 
     async def wake_overdue(self) -> int:
         """Queue every overdue payment whose job is lost; how many there were."""
+
+    def stuck(self, after: Ms) -> AsyncIterator[Stuck]:
+        """Payments open longer than `after` beyond their closing time, until they are `told`."""
+
+    async def told(self, key: str) -> None:
+        """Somebody knows of this stuck payment."""
 
 
 class Gateway(Protocol):

@@ -196,8 +196,10 @@ async def test_every_answer_begins_with_the_time_of_redis(bench: Bench, payment:
     calls: dict[str, tuple[list[str], list[Any]]] = {
         "claim": ([KEY, "inbox", "open", "brake"], [KEY, "c", ""]),
         "erase": (["p", "t", "open", "inbox", "parked"], [KEY, 1]),
-        "overdue": (["open", "queue"], ["prefix", 500, 0, 10]),
+        "overdue": (["open", "queue", "swept"], ["prefix", 500, 0, 10]),
         "rearm": (["open", "queue"], [KEY, "prefix"]),
+        "stuck": (["open", "stuck"], ["payment:", "timeline:", 0, 0, 10, 10, 10]),
+        "told": (["stuck"], [KEY]),
         "unpark": (["parked", "inbox", "p", "q"], [KEY, 1, "c", "r"]),
     }
     for name, (keys, args) in calls.items():

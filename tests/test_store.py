@@ -893,6 +893,7 @@ REPEATABLE: dict[str, Work] = {
     "load": lambda bench: bench.worker.store.load(KEY),
     "save what will be asked again": lambda bench: save(bench, attempts=1),
     "rearm": lambda bench: bench.worker.store.rearm(KEY),
+    "told": lambda bench: bench.worker.store.told(KEY),
     "wake_overdue": lambda bench: bench.worker.store.wake_overdue(),
 }
 

@@ -47,6 +47,16 @@ class Keys:
         return self._name("brake")
 
     @property
+    def stuck(self) -> str:
+        """Payments that should have ended long ago; the score is when to tell of one again."""
+        return self._name("stuck")
+
+    @property
+    def swept(self) -> str:
+        """When a sweep last came round: Redis time."""
+        return self._name("swept")
+
+    @property
     def commands(self) -> str:
         return self._name("commands")
 

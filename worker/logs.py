@@ -64,6 +64,10 @@ EVENTS: Mapping[str, Entry] = {
     "payment.changed": Entry(INFO, "A payment has another status."),
     "payment.final": Entry(INFO, "A payment ended; the line tells its whole story."),
     "payment.alarmed": Entry(ERROR, "A payment needs a person. Look at its timeline."),
+    "payment.stuck": Entry(
+        ERROR,
+        "A payment is open ten minutes after its closing time. Its history tells why; said once.",
+    ),
     "account.unknown": Entry(ERROR, "A payment's client id has no settings here. Add its account."),
     "inquiry.completed": Entry(INFO, "The gateway answered an inquiry."),
     "inquiry.unanswered": Entry(WARNING, "An inquiry got no answer that counts; it is repeated."),
@@ -75,6 +79,14 @@ EVENTS: Mapping[str, Entry] = {
     "command.dead": Entry(WARNING, "A command cannot be understood. It is kept: mend its sender."),
     "sweep.completed": Entry(WARNING, "Overdue payments whose job was lost were woken."),
     "sweep.failed": Entry(ERROR, "A sweep broke; the next one follows. Report the traceback."),
+    "sweep.stalled": Entry(
+        ERROR, "This worker's sweep hangs: lost wake-ups are not mended. Restart the worker."
+    ),
+    "sweep.missing": Entry(
+        ERROR, "No worker has swept for minutes: payments are not followed. Start a worker."
+    ),
+    "watch.failed": Entry(ERROR, "Looking for stuck payments broke. Report the traceback."),
+    "commands.failed": Entry(ERROR, "Reading commands broke; it goes on. Report the traceback."),
     "job.failed": Entry(ERROR, "A job broke and is repeated. Report the traceback."),
     "record.unreadable": Entry(
         ERROR, "A record was written by another version, and is left alone. Upgrade this process."

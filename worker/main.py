@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from jobs.follow import follow
 from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
+from jobs.stuck import report_stuck
 from jobs.sweep import sweep
 from jobs.tools import Account, Tools
 from worker import connect, queue
@@ -43,11 +44,13 @@ from worker.records import UnknownSchema
 from worker.settings import Account as AccountSettings
 from worker.settings import Need, Settings, load
 from worker.store import Store
+from worker.watch import WATCH_EVERY, Lookout, Pulse, check_sweep
 
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
 COMMAND_RETRY_SECONDS = 5
+COMMANDS_AGAIN: Ms = SECOND  #: after a bug in reading the commands; it never ends otherwise
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
 #: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
@@ -168,7 +171,9 @@ COMMAND_JOBS = {
 # What runs beside the jobs
 
 
-async def every(delay: Ms, work: Callable[[], Awaitable[Any]], event: str) -> None:
+async def every(
+    delay: Ms, work: Callable[[], Awaitable[Any]], event: str, pulse: Pulse | None = None
+) -> None:
     """Do `work` again and again; a failure is a line in the log, not the end."""
     while True:
         try:
@@ -177,12 +182,14 @@ async def every(delay: Ms, work: Callable[[], Awaitable[Any]], event: str) -> No
             log.warning("worker.redis_waiting", fault=str(fault)[:200])
         except Exception:
             log.exception(event)
+        if pulse:
+            pulse.beat()
         await asyncio.sleep(delay / 1000)
 
 
 def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine[Any, Any, None]]:
-    """The command stream, the sweep and the housekeeping."""
-    redis = store.redis
+    """The command stream, the sweep, the housekeeping, and who looks after the sweep."""
+    redis, pulse = store.redis, Pulse(settings.sweep_every)
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
 
@@ -192,10 +199,15 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
     async def housekept() -> None:
         await keep_house(redis, store, settings.retention)
 
+    async def watched() -> None:
+        check_sweep(pulse)
+        await report_stuck(tools)
+
     return [
-        commands.run(),
-        every(settings.sweep_every, swept, "sweep.failed"),
+        every(COMMANDS_AGAIN, commands.run, "commands.failed"),
+        every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
+        every(WATCH_EVERY, watched, "watch.failed"),
     ]
 
 
@@ -340,6 +352,8 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
     checking = asyncio.ensure_future(_check(store, settings))
+    lookout = Lookout(redis, store.keys)
+    watching = asyncio.ensure_future(every(WATCH_EVERY, lookout.look, "watch.failed"))
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
     try:
         stopped = asyncio.ensure_future(stopping.wait())
@@ -348,7 +362,7 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
             checking.result()  # raises if Redis is unsafe
         await stopped
     finally:
-        checking.cancel()
+        await _end([checking, watching])
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())

@@ -6,7 +6,7 @@ written together or not at all. A record is saved only over the version that was
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from jobs.model import FINAL, Act, Aftercare, Cause, Decision, Event, Ms, Paymen
 from jobs.news import Message, Unusable
 from jobs.outcome import outcome, rejection
 from jobs.schedule import DAY, HOUR
-from jobs.tools import LEASE, Entry, Loaded
-from worker import messages, records, times
+from jobs.tools import LEASE, Entry, Loaded, Stuck
+from worker import messages, records, times, views
 from worker.keys import Keys
 from worker.replies import text_of
 from worker.scripts import Confirm, Scripts
@@ -25,6 +25,8 @@ from worker.scripts import Confirm, Scripts
 HEARD_TTL: Ms = 26 * HOUR  #: the gateway resends for 24 h 22 min
 SWEEP_GRACE: Ms = 500  #: a job due for less than this may be about to start
 SWEEP_PAGE = 500
+STUCK_AT_ONCE = 100  #: lines about stuck payments in one round
+HISTORY_LINES = 20
 
 _NEVER = "never"
 
@@ -72,8 +74,7 @@ class Store:
         _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease])
         if not flat:
             return None
-        hash_ = dict(zip(map(text_of, flat[::2]), map(text_of, flat[1::2]), strict=True))
-        payment = records.from_hash(hash_)
+        payment = records.from_hash(_hash(flat))
         mail = tuple(read_mail(client_id, payment.payment_request_id, raw) for raw in inbox)
         return Loaded(payment=payment, inbox=mail, misses=int(misses))
 
@@ -141,11 +142,29 @@ class Store:
         woken = offset = 0
         while True:
             args = [self.keys.prefix, SWEEP_GRACE, offset, SWEEP_PAGE]
-            names = [self.keys.open, self.keys.queue]
+            names = [self.keys.open, self.keys.queue, self.keys.swept]
             _, looked, mended = await self._run("overdue", names, args)
             woken, offset = woken + mended, offset + looked
             if looked < SWEEP_PAGE:
                 return int(woken)
+
+    async def stuck(self, after: Ms) -> AsyncIterator[Stuck]:
+        """At most `STUCK_AT_ONCE`: when everything is stuck, the log must not be flooded."""
+        k, offset, most = self.keys, 0, STUCK_AT_ONCE
+        while most:
+            stems = [k.payment(""), k.timeline("")]
+            args = [*stems, after, offset, SWEEP_PAGE, most, HISTORY_LINES]
+            now, looked, found = await self._run("stuck", [k.open, k.stuck], args)
+            for id_, flat, lines in found:
+                record = _hash(flat)
+                past = int(now) - int(record["closingTime"])
+                yield views.stuck(text_of(id_), record, [text_of(line) for line in lines], past)
+            offset, most = offset + looked, most - len(found)
+            if looked < SWEEP_PAGE:
+                return
+
+    async def told(self, key: str) -> None:
+        await self._run("told", [self.keys.stuck], [key])
 
     async def rearm(self, key: str) -> None:
         """Queue the next wake-up of a payment whose job has just ended."""
@@ -180,6 +199,10 @@ class Store:
         """Keep a verified message that names no payment, safely."""
         fields = ("clientId", client_id, "paymentRequestId", "", "reason", reason, "body", body)
         await self._run("append", [self.keys.quarantine], fields, True)
+
+
+def _hash(flat: Sequence[bytes | str]) -> dict[str, str]:
+    return dict(zip(map(text_of, flat[::2]), map(text_of, flat[1::2]), strict=True))
 
 
 # Mail: a verified notification in an inbox

@@ -1,17 +1,36 @@
 """What a person or a script sees of payments: read from Redis, changed never."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
 from jobs.model import Ms
 from jobs.outcome import rfc3339
+from jobs.tools import Stuck
 from worker.keys import Keys
 from worker.replies import text_of
 
 TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
+
+#: What of a record tells why a payment does not end.
+STUCK_FACTS = (
+    "status",
+    "cause",
+    "paymentId",
+    "resultCode",
+    "attempts",
+    "unanswered",
+    "cancelState",
+    "cancelAttempts",
+    "askedAt",
+    "closingTime",
+    "nextAct",
+    "nextInquiryAt",
+    "schema",
+)
 
 NOTHING = ("", "0", "none")  #: what a person need not be shown
 
@@ -68,13 +87,28 @@ def story(seen: dict[str, Any]) -> str:
     """A payment told in lines: the record first, then what happened, in order."""
     shown = {name: value for name, value in seen["payment"].items() if value not in NOTHING}
     fields = [f"{name:18} {value}" for name, value in shown.items()]
-    told = [
-        f"{line['at']}  {line['source']:12} {line['what']}"
-        + (f"  {line['detail']}" if line["detail"] else "")
-        + (f"  x{line['count']} until {line['until']}" if line.get("count") else "")
-        for line in seen["timeline"]
-    ]
-    return "\n".join([*fields, "", *told])
+    return "\n".join([*fields, "", *map(_told, seen["timeline"])])
+
+
+def stuck(
+    key: str, record: Mapping[str, str], timeline: Sequence[bytes | str], past_closing: Ms
+) -> Stuck:
+    """A payment that should have ended, for the log; the record may be of another version."""
+    seen = {name: record[name] for name in STUCK_FACTS if record.get(name, "") not in NOTHING}
+    facts = {_snake(name): value for name, value in _readable(seen).items()}
+    lines = tuple(_told(_entry(json.loads(line)), pad=0) for line in timeline)
+    return Stuck(key=key, facts={**facts, "past_closing_ms": past_closing}, history=lines)
+
+
+def _told(line: dict[str, Any], pad: int = 12) -> str:
+    """A line of a timeline as a sentence."""
+    said = f"{line['at']}  {line['source']:{pad}} {line['what']}"
+    said += f"  {line['detail']}" if line["detail"] else ""
+    return said + (f"  x{line['count']} until {line['until']}" if line.get("count") else "")
+
+
+def _snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda letter: "_" + letter.group().lower(), name)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

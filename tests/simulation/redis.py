@@ -259,6 +259,9 @@ class Server:
         found = sorted((score, member) for member, score in scores.items() if score <= most)
         return [member for _, member in found][offset : None if count < 0 else offset + count]
 
+    def zrange(self, key: str) -> list[str]:
+        return self.zrangebyscore(key, float("inf"))
+
     def first_score(self, key: str) -> float:
         """For the harness alone: when a poll of this set would next find something."""
         return min((self._get(key, Zset) or {"": float("inf")}).values())
@@ -361,9 +364,10 @@ def erase(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 
 def overdue(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    open_, queue = keys
+    open_, queue, swept = keys
     prefix, grace, offset, count = args[0], int(args[1]), int(args[2]), int(args[3])
     now = server.clock()
+    server.set(swept, str(now))
     ids = server.zrangebyscore(open_, now - grace, offset, count)
     woken = 0
     for id_ in ids:
@@ -384,6 +388,36 @@ def rearm(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         return [0]
     arm(server, queue, prefix, id_, round(at))
     return [1]
+
+
+def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    open_, told = keys
+    payment, timeline = args[:2]
+    after, offset, count, most, lines = map(int, args[2:])
+    now = server.clock()
+
+    def overdue(id_: str) -> bool:
+        waits = server.hget(payment + id_, "status") in ("pending", "cancelling")
+        return waits and int(server.hget(payment + id_, "closingTime") or 0) + after < now
+
+    if offset == 0:
+        for id_ in server.zrange(told):
+            if not overdue(id_):
+                server.zrem(told, id_)
+    ids = server.zrange(open_)[offset : offset + count]
+    found: list[Any] = []
+    for id_ in ids:
+        if len(found) < most and (server.zscore(told, id_) or 0) <= now and overdue(id_):
+            server.zadd(told, now + 60_000, id_)
+            history = server.lrange(timeline + id_)[-lines:]
+            found.append([id_, server.hgetall(payment + id_), history])
+    return [len(ids), found]
+
+
+def told(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    if server.zscore(keys[0], args[0]) is not None:
+        server.zadd(keys[0], float("inf"), args[0])
+    return []
 
 
 def receive(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -504,5 +538,6 @@ def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 
 TWINS: dict[str, Twin] = {
-    twin.__name__: twin for twin in (append, claim, erase, overdue, rearm, receive, save, unpark)
+    twin.__name__: twin
+    for twin in (append, claim, erase, overdue, rearm, receive, save, stuck, told, unpark)
 }

@@ -1,9 +1,11 @@
 -- Wake a page of overdue payments whose job is lost, or was in the hands of a worker that died.
--- KEYS open, queue   ARGV prefix, grace ms, offset, count
+-- Anybody may see in `swept` that a worker is at it.
+-- KEYS open, queue, swept   ARGV prefix, grace ms, offset, count
 -- Returns {now, payments looked at, payments woken}
 local open, queue = KEYS[1], KEYS[2]
 local prefix, grace, offset, count = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()
+redis.call('SET', KEYS[3], string.format('%.0f', now))
 local ids = redis.call('ZRANGEBYSCORE', open, '-inf', string.format('%.0f', now - grace), 'LIMIT', offset, count)
 local woken = 0
 for _, id in ipairs(ids) do
