@@ -220,6 +220,17 @@ def _no_alarm_clock(server: Server, keys: Sequence[str], args: list[str]) -> lis
     return [0, 0]
 
 
+async def _nobody_looks(_: Tools) -> int:
+    return 0
+
+
+def _throw_away(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    moved = redis.unpark(server, keys, args)
+    if moved[0]:
+        server.stream(keys[3]).entries.pop()
+    return moved
+
+
 # The receiver
 
 
@@ -561,6 +572,13 @@ def after_the_end(world: World) -> None:
     world.plan = _paid_late
 
 
+def braking(world: World) -> None:
+    """Report mode is switched on as payments reach their closing time and are given up."""
+    at = world.tape.between(20, 130) * SECOND
+    world.mix = replace(world.mix, report_at=at, lost=world.tape.among(0, 250))
+    world.policy = replace(world.policy, last_inquiry_grace=30 * SECOND)
+
+
 def reporting(world: World) -> None:
     """Every payment is in report mode."""
     world.plan = lambda world, number: replace(Plan.drawn(world, number), report=True)
@@ -580,11 +598,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("loser_writes_all_the_same", _judging_once),
     Mutant("lease_never_ends", twin("claim", _lease_for_ever)),
     Mutant("no_sweep", twin("overdue", _no_alarm_clock)),
+    Mutant("stuck_in_silence", swap(world, "report_stuck", _nobody_looks)),
     # Receiving
     Mutant("ack_before_write", swap(worker.receiver, "_keep", _ack_first)),
     Mutant("ack_before_disk", _never_confirmed("receive")),
     Mutant("digest_before_message", method("receive", _digest_before_message)),
     Mutant("mail_for_strangers_dropped", method("receive", _forget_strangers)),
+    Mutant("unparked_mail_dropped", twin("unpark", _throw_away)),
     Mutant("accepts_another_tenants_signature", swap(world, "verify", _any_tenant)),
     Mutant("accepts_unsigned_notifications", swap(world, "verify", _anybody)),
     Mutant("accepts_unsigned_answers", swap(worker.gateway, "verify", _anybody)),
@@ -666,6 +686,12 @@ MUTANTS: tuple[Mutant, ...] = (
         swap(Turn, "reporting", property(lambda _: False)),
         reporting,
         "reporting",
+    ),
+    Mutant(
+        "decided_cancel_ignores_report_mode",
+        swap(jobs.payment, "_report_switched_on", lambda turn: turn.cancel_now()),
+        braking,
+        "braking",
     ),
     Mutant(
         "cancel_sent_after_a_long_freeze",

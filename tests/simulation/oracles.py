@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from jobs.model import Ms
+from jobs.stuck import STUCK_AFTER
 from tests.simulation.gateway import Order
 from tests.simulation.redis import Hash, Line, Members, Stream
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 FINAL = ("succeeded", "failed", "cancelled", "forgotten")
 #: Redis' clock may be wrong by this much in a run; a start-up probe refuses more than a minute.
 CLOCK_SLACK: Ms = 30_000
+#: How long a request may be on its way (`wire.LATEST`), and the call that sends it.
+UNDER_WAY: Ms = 60_000
+#: A round of the watch, and what it takes to say it.
+STUCK_SLACK: Ms = 180_000
 
 #: Rare states that a campaign must have seen.
 RARE = (
@@ -61,6 +66,9 @@ RARE = (
     "command_redelivered",
     "odd_acknowledged",
     "reversed_after_success",
+    "report_mode_switched_on_with_a_cancel_open",
+    "told_of_as_stuck",
+    "unparked",
 )
 
 
@@ -103,6 +111,7 @@ class Oracle:
         self.wishes: dict[str, Wish] = {}
         self.acked: dict[str, str] = {}  #: mail by digest: its payment
         self.erasures: list[str] = []
+        self.stuck: set[str] = set()  #: payments that the log told of as stuck
         self.holders: dict[str, str] = {}
         self.violation: Violation | None = None
 
@@ -143,6 +152,7 @@ class Oracle:
             self._created(key)
             return
         self._only_forward(key, before, after)
+        self._told_of_if_stuck(key, before)
         if int(after.get("cancelAttempts", 0)) > int(before.get("cancelAttempts", 0)):
             self._right_to_cancel(key, after, write["heard"])
         self._count(before, after)
@@ -173,6 +183,18 @@ class Oracle:
             "nothing written is lost",
             f"{key}: told {was_told} became {is_told}",
         )
+
+    def _told_of_if_stuck(self, key: str, before: Mapping[str, str]) -> None:
+        """With all processes well, nothing is open long after its time without a line about it."""
+        world, long_ago = self.world, self.world.loop.now - STUCK_AFTER - STUCK_SLACK
+        if before["status"] not in ("pending", "cancelling") or world.loop.now < world.calm_at:
+            return
+        if max(int(before["closingTime"]), world.calm_at) < long_ago:
+            self.require(key in self.stuck, "what is stuck is told of", key)
+
+    def told_of_stuck(self, key: str) -> None:
+        self.reached["told_of_as_stuck"] += key not in self.stuck
+        self.stuck.add(key)
 
     def _right_to_cancel(self, key: str, after: Mapping[str, str], heard: int) -> None:
         """I4: never with a verified success recorded first."""
@@ -270,13 +292,15 @@ class Oracle:
         server, keys, digest = self.world.server, self.world.keys, digest_of(body)
         if kept == "quarantined":
             stream = server.on_disk(keys.quarantine)
-            bodies = [f["body"] for _, f in stream.entries] if isinstance(stream, Stream) else []
+            entries = stream.entries if isinstance(stream, Stream) else []
+            bodies = [fields.get("body") for _, fields in entries]
             whole = body.decode() in bodies
             return self.require(whole, "no ack before the message is on the disk", f"{key} {kept}")
         heard = server.on_disk(keys.heard(key))
         known = isinstance(heard, Members) and digest in heard
         lying = server.on_disk(keys.inbox(key)), server.on_disk(f"ghost:heard:{key}")
         whole = any(isinstance(line, Line) and _holds(line, digest) for line in lying)
+        whole = whole or _holds(_unparked(server.on_disk(keys.quarantine)), digest)
         self.require(known and whole, "no ack before the message is on the disk", f"{key} {kept}")
         self.acked[digest] = key
         return None
@@ -293,6 +317,9 @@ class Oracle:
         told = [t.name for t in self.told if t.key == key and t.generation == generation]
         self.require("succeeded" not in told, "no cancel of what was told as succeeded", key)
         self.require(not wish.report, "no cancel in report mode", key)
+        since = self.world.reporting_since
+        under_way = since is None or now - since <= UNDER_WAY
+        self.require(under_way, "no cancel after report mode was switched on", key)
         failed = order is not None and order.said_fail
         late = now >= wish.closing - CLOCK_SLACK
         self.require(wish.cancel or failed or late, "no cancel before closing time", key)
@@ -382,8 +409,15 @@ class Oracle:
         server, keys = self.world.server, self.world.keys
         for digest, key in self.acked.items():
             lying = server.lrange(keys.inbox(key)), server.lrange(f"ghost:heard:{key}")
-            kept = any(_holds(line, digest) for line in lying)
+            unparked = _unparked(server.live.get(keys.quarantine))
+            kept = any(_holds(line, digest) for line in (*lying, unparked))
             self.require(kept, "no acknowledged message is lost", f"{key} {digest[:8]}")
+
+
+def _unparked(quarantine: object) -> list[str]:
+    """Mail of payments that were never tracked, as it lies in quarantine."""
+    entries = quarantine.entries if isinstance(quarantine, Stream) else []
+    return [fields["message"] for _, fields in entries if "message" in fields]
 
 
 def _holds(line: Sequence[str], digest: str) -> bool:

@@ -293,6 +293,12 @@ class SimRedis:
         idle = [at for at, _ in mine.pending.values()]
         return min(idle) + 2000 - self._world.server.ahead if idle else float("inf")
 
+    async def zrangebyscore(self, key: str, _: str, most: Ms, start: int, num: int) -> list[str]:
+        answer: list[str] = await self._link.call(
+            lambda: self._world.server.zrangebyscore(key, most, start, num)
+        )
+        return answer
+
     async def xack(self, stream: str, group: str, id_: str) -> None:
         await self._link.call(lambda: self._group(stream, group).pending.pop(id_, None))
 

@@ -28,6 +28,7 @@ import worker.receiver
 import worker.store
 from jobs.model import Ms
 from jobs.schedule import HOUR, MINUTE, SECOND, Policy, seconds
+from jobs.stuck import STUCK_AFTER, report_stuck
 from jobs.sweep import sweep
 from jobs.tools import LEASE, Account, Tools
 from tests.simulation.gateway import RESEND_AFTER, Body, Gateway, Order, Switches, to_bytes
@@ -38,6 +39,7 @@ from tests.simulation.tape import Tape
 from tests.simulation.wire import LATEST, Link, SimRedis, SimScripts, SimServer, SimSession
 from worker.commands import CommandStream
 from worker.gateway import HttpGateway
+from worker.housekeeping import _unpark
 from worker.keys import Keys
 from worker.receiver import Visit
 from worker.scripts import Confirm, NotDurable
@@ -75,6 +77,8 @@ class Mix:
     attacks: int
     orders_missing: int
     brake: int
+    report_at: Ms  #: when ON_TIMEOUT=report is set for the whole deployment; 0: never
+    parked_for: Ms  #: how long mail of payments never tracked waits
     heal: Ms  #: when all of it stops
 
     @classmethod
@@ -100,6 +104,8 @@ class Mix:
             attacks=tape.among(0, 0, 2, 6),
             orders_missing=tape.among(0, 0, 100, 400),
             brake=tape.among(0, 0, 0, 1),
+            report_at=tape.among(0, 0, 0, 0, 0, 0, 0, tape.between(1, 5 * MINUTE)),
+            parked_for=tape.among(2 * HOUR, 15 * MINUTE),
             heal=tape.among(3, 5, 10, 40) * MINUTE,
         )
 
@@ -143,7 +149,12 @@ class SimLog:
         if self._world.trace is not None:
             self._world.say("log", event, json.dumps(about, default=str))
 
-    debug = warning = error = info
+    debug = warning = info
+
+    def error(self, event: str, **about: Any) -> None:
+        if event == "payment.stuck":
+            self._world.oracle.told_of_stuck(f"{about['client_id']}:{about['payment_request_id']}")
+        self.info(event, **about)
 
     def exception(self, event: str, **about: Any) -> None:
         self._world.oracle.fail("no bug", f"{event} {about} {sys.exc_info()[1]!r}")
@@ -178,6 +189,7 @@ class World:
         self.shells: list[Shell] = [Worker(self, "worker1"), Worker(self, "worker2")]
         self.receiver = Receiver(self, "receiver")
         self.shells.append(self.receiver)
+        self.reporting_since: Ms | None = None
         self.healed = False
         self.calm_at = START + self.mix.heal + 6 * MINUTE  #: what was frozen or away is back
 
@@ -240,6 +252,8 @@ class World:
             self.loop.after(tape.draw(mix.heal), self._step_clock, tape.between(-14_000, 14_000))
         for _ in range(mix.attacks):
             self.loop.after(tape.draw(mix.heal), self._attack)
+        if mix.report_at:
+            self.loop.after(mix.report_at, self._pull_the_brake)
         if mix.outage:
             start = tape.draw(2 * MINUTE)
             self.loop.after(start, self._outage, True)
@@ -249,6 +263,19 @@ class World:
         if begins and not self.healed:
             self.inject("outage")
         self.mix = replace(self.mix, lost=1000 if begins and not self.healed else 0)
+
+    def _pull_the_brake(self) -> None:
+        """Every worker is replaced by one that is set never to cancel."""
+        self.inject("report mode switched on")
+        self.policy = replace(self.policy, report=True)
+        self.reporting_since = self.loop.now
+        self.oracle.reached["report_mode_switched_on_with_a_cancel_open"] += any(
+            isinstance(record, dict) and record.get("cancelState") == "open"
+            for record in self.server.live.values()
+        )
+        for shell in self.shells[:2]:
+            if shell.process.alive:
+                self.loop.crash(shell.process)
 
     def _step_clock(self, ahead: Ms) -> None:
         """The clocks of Redis and of the workers are set, and the receiver's to another day.
@@ -459,6 +486,8 @@ class Worker(Shell):
         commands = CommandStream(store.redis, store, store.keys, self.tools, self.name)
         self.spawn(commands.run())
         self.spawn(self._sweep())
+        self.spawn(self._watch())
+        self.spawn(self._keep_house())
         self.spawn(self._poll())
 
     def _accounts(self) -> dict[str, Account]:
@@ -555,6 +584,44 @@ class Worker(Shell):
                 open_, lambda: world.server.first_score(open_) + 501 - world.server.ahead
             )
 
+    # What else comes round
+
+    async def _watch(self) -> None:
+        """Every minute; rounds that would find nothing are left out."""
+        while True:
+            with contextlib.suppress(RedisError):
+                await report_stuck(self.tools)
+            await asyncio.sleep(60)
+            await self.world.until(self.world.keys.open, self._next_stuck)
+
+    def _next_stuck(self) -> float:
+        server, keys = self.world.server, self.world.keys
+        first = float("inf")
+        open_ = server.live.get(keys.open)
+        for key in open_ if isinstance(open_, Zset) else ():
+            if server.hget(keys.payment(key), "status") in ("pending", "cancelling"):
+                closing = int(server.hget(keys.payment(key), "closingTime") or 0)
+                again = server.zscore(keys.stuck, key) or 0
+                first = min(first, max(closing + STUCK_AFTER + 1, again) - server.ahead)
+        return first
+
+    async def _keep_house(self) -> None:
+        world, store = self.world, self.tools.store
+        assert isinstance(store, Store)
+        while True:
+            await world.until(
+                world.keys.parked,
+                lambda: (
+                    world.server.first_score(world.keys.parked)
+                    + world.mix.parked_for
+                    - world.server.ahead
+                ),
+            )
+            with contextlib.suppress(RedisError):
+                before = store.now() - world.mix.parked_for
+                world.oracle.reached["unparked"] += await _unpark(store.redis, store, before)
+            await asyncio.sleep(60)
+
 
 class Receiver(Shell):
     """The receiver: what is verified and kept is real, the HTTP around it is not."""
@@ -616,7 +683,7 @@ class Plan:
     by_contract: bool = False
     report: bool = False
     ordered_after: Ms | None = 0  #: None: the gateway never gets it
-    tracked_after: Ms = 0
+    tracked_after: Ms | None = 0  #: None: the merchant never tells us
     order_amount: int = 599
     buyer: tuple[tuple[str, Ms], ...] = ()
     commands: tuple[tuple[str, Ms], ...] = ()
@@ -636,7 +703,7 @@ class Plan:
             by_contract=life == 60 * SECOND and bool(tape.draw(2)),
             report=tape.draw(8) == 7,
             ordered_after=late,
-            tracked_after=tape.among(0, 0, 0, 500, 8 * SECOND, life + 5 * SECOND),
+            tracked_after=tape.among(*[0] * 6, 500, 500, 8000, 8000, life + 5000, None),
             order_amount=598 if tape.draw(20) == 19 else 599,
             buyer=_buyer(tape, life),
             commands=_commands(tape, life),
@@ -713,7 +780,8 @@ async def live(world: World, plan: Plan) -> None:
             _at(world, max(created, start + after), lambda do=happens: do(order))  # type: ignore[misc]
         _at(world, max(created, order.closing), lambda: world.gateway.close(order))
     merchant = Merchant(world, plan, key, closing)
-    for command, after in (("track", plan.tracked_after), *plan.commands):
+    track = () if plan.tracked_after is None else (("track", plan.tracked_after),)
+    for command, after in (*track, *plan.commands):
         _at(world, start + after, lambda c=command: world.loop.spawn(None, merchant.send(c)))  # type: ignore[misc]
 
 
