@@ -19,12 +19,15 @@ from jobs.schedule import DAY, HOUR
 from jobs.tools import LEASE, Entry, Loaded
 from worker import messages, records, times
 from worker.keys import Keys
+from worker.logs import log
 from worker.replies import text_of
 from worker.scripts import Confirm, Scripts
 
 HEARD_TTL: Ms = 26 * HOUR  #: the gateway resends for 24 h 22 min
 SWEEP_GRACE: Ms = 500  #: a job due for less than this may be about to start
 SWEEP_PAGE = 500
+MAX_LISTED = 10  #: names in one log line
+MAX_SHOWN = 200  #: characters of a name
 
 _NEVER = "never"
 
@@ -71,9 +74,10 @@ class Store:
         names = [k.payment(key), k.inbox(key), k.open, k.brake]
         _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease])
         if not flat:
+            if misses < 0:
+                _report_missing([key])
             return None
-        hash_ = dict(zip(map(text_of, flat[::2]), map(text_of, flat[1::2]), strict=True))
-        payment = records.from_hash(hash_)
+        payment = records.read(key, flat)
         mail = tuple(read_mail(client_id, payment.payment_request_id, raw) for raw in inbox)
         return Loaded(payment=payment, inbox=mail, misses=int(misses))
 
@@ -142,8 +146,10 @@ class Store:
         while True:
             args = [self.keys.prefix, SWEEP_GRACE, offset, SWEEP_PAGE]
             names = [self.keys.open, self.keys.queue]
-            _, looked, mended = await self._run("overdue", names, args)
-            woken, offset = woken + mended, offset + looked
+            _, looked, mended, gone = await self._run("overdue", names, args)
+            woken, offset = woken + mended, offset + looked - len(gone)
+            if gone:
+                _report_missing(gone)
             if looked < SWEEP_PAGE:
                 return int(woken)
 
@@ -194,11 +200,22 @@ def read_mail(client_id: str, payment_request_id: str, raw: bytes | str) -> Mess
     """The message in an inbox entry; what cannot be understood still makes us ask."""
     try:
         mail = json.loads(raw)
+        at = mail["at"]
+        if type(at) is not int or not 0 <= at <= times.MAX_TIME:
+            raise ValueError("at is no time")
         return messages.parse_notification(
-            mail["body"].encode(), times.parse_time(mail["time"]), int(mail["at"]), client_id
+            mail["body"].encode(), times.parse_time(mail["time"]), at, client_id
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         return Unusable(payment_request_id=payment_request_id, why=str(fault))
+
+
+# What is not as it should be
+
+
+def _report_missing(ids: Sequence[bytes | str]) -> None:
+    shown = [text_of(id_, "replace")[:MAX_SHOWN] for id_ in ids[:MAX_LISTED]]
+    log.error("record.missing", payments=shown, count=len(ids))
 
 
 # How a decision looks in Redis

@@ -336,7 +336,7 @@ def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
             return [[], [], 0]
         if not server.exists(payment):
             server.zrem(open_, id_)
-            return [[], [], 0]
+            return [[], [], -1]
         server.zadd(open_, now + int(lease), id_)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
@@ -365,15 +365,19 @@ def overdue(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     prefix, grace, offset, count = args[0], int(args[1]), int(args[2]), int(args[3])
     now = server.clock()
     ids = server.zrangebyscore(open_, now - grace, offset, count)
-    woken = 0
+    woken, gone = 0, []
     for id_ in ids:
+        if not server.exists(f"{prefix}:v1:payment:{id_}"):
+            server.zrem(open_, id_)
+            gone.append(id_)
+            continue
         job = f"{prefix}:{id_}"
         queued = server.zscore(queue, job)
         dead = server.delete(f"arq:in-progress:{job}") == 1
         if dead or queued is None or queued > now or not server.exists(f"arq:job:{job}"):
             arm(server, queue, prefix, id_, now)
             woken += 1
-    return [len(ids), woken]
+    return [len(ids), woken, gone]
 
 
 def rearm(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
