@@ -408,6 +408,11 @@ class Process:
         assert self._process.stdout
         return self._process.stdout.read().decode()
 
+    def stdout_line(self) -> str:
+        """The next line, once it is there."""
+        assert self._process.stdout
+        return self._process.stdout.readline().decode()
+
     def close(self) -> None:
         """End it by force, if it still runs."""
         if self._process.poll() is None:

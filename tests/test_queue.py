@@ -63,4 +63,4 @@ def test_what_is_no_job_of_this_version_is_refused_and_not_run(raw: bytes) -> No
 
 def test_what_json_does_not_know_becomes_text() -> None:
     at = datetime(2026, 9, 21, tzinfo=UTC)
-    assert deserialize(serialize({"a": at}))["a"] == "2026-09-21 00:00:00+00:00"
+    assert deserialize(serialize({"r": at}))["r"] == "2026-09-21 00:00:00+00:00"

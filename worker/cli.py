@@ -12,7 +12,12 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from traceback import format_exception
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from worker.display import visible
+from worker.secrecy import mask
 
 if TYPE_CHECKING:
     from worker.environment import Need
@@ -34,11 +39,12 @@ class Fault(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     args = _parser().parse_args(argv)
+    sys.excepthook = _broken
     try:
         code: int = args.run(args)
         sys.stdout.flush()  # here, where a reader that has gone away is no surprise
     except Fault as fault:
-        print(f"reconciler: {fault}", file=sys.stderr)
+        print(visible(mask(f"reconciler: {fault}")), file=sys.stderr)
         return fault.code
     except KeyboardInterrupt:
         return 130
@@ -48,11 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _broken(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """A bug's traceback, which may quote what a library was given."""
+    print(mask("".join(format_exception(kind, fault, trace))), file=sys.stderr)
+
+
 # The words
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats what was written wrongly, but not a password in it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(mask(message)))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reconciler",
         description="Makes sure that every Alipay payment ends, and that the merchant learns how.",
     )
@@ -96,7 +114,7 @@ def _add_payments(commands: Commands) -> None:
     for command in (track, status):
         command.add_argument("--client-id", help="the account; default ALIPAY_CLIENT_ID")
     for command in (track, status, pending):
-        command.add_argument("--redis-url")
+        command.add_argument("--redis-url", help="one without a password: others see arguments")
         command.add_argument("--json", action="store_true")
 
 
@@ -175,9 +193,10 @@ def _worker(args: argparse.Namespace) -> int:
 def _serve(settings: "Settings", work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run until SIGTERM or SIGINT asks to stop; a second one does not wait."""
     from worker.connect import Unsafe
-    from worker.logs import configure
+    from worker.logs import configure, take_over
 
     configure(settings.log_format, settings.log_level)
+    take_over()
 
     async def until_stopped() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -303,7 +322,7 @@ def _with_redis(settings: "Settings", work: Callable[[Any], Coroutine[Any, Any, 
 def _print(data: Any, as_json: bool, text: str) -> None:
     import json
 
-    print(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+    print(visible(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text))
 
 
 # Tools

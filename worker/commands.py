@@ -22,7 +22,7 @@ from jobs.tools import Tools
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
-from worker.records import UnknownSchema
+from worker.records import Damaged, UnknownSchema
 from worker.replies import text_of
 from worker.store import Store
 from worker.strict_json import Unreadable, parse_object
@@ -282,6 +282,8 @@ class CommandStream:
             raise
         except UnknownSchema as fault:  # for the other version's worker, which shares this stream
             log.error("record.unreadable", command_id=entry_id, fault=str(fault))
+            if isinstance(fault, Damaged):  # for nobody, then
+                await self._bury_if_hopeless(entry_id, raw, type_)
         except Exception:
             log.exception("job.failed", job="command", command_id=entry_id)
             await self._bury_if_hopeless(entry_id, raw, type_)

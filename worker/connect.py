@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,6 +19,22 @@ from worker.values import Durability, Persistence
 CONNECT_SECONDS = 2
 SOCKET_SECONDS = 5  #: without it a Redis that hangs hangs us silently
 CONFIRM_MS = 3000  #: how long Redis may take to confirm a write
+
+
+class DiscreetPipeline(Pipeline):
+    """redis-py's own errors quote the command with its arguments: a body, a merchant's note."""
+
+    def annotate_exception(self, exception: Exception, number: int, command: object) -> None:
+        pass
+
+
+class Discreet(Redis):
+    """A client whose errors say what Redis said, and no more."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return DiscreetPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
 
 
 class Unsafe(Exception):
@@ -45,7 +62,7 @@ def pool(url: str, tries: int) -> ConnectionPool:
 
 def client(url: str, tries: int = 2) -> Redis:
     """A Redis client; nothing is connected yet."""
-    return Redis.from_pool(pool(url, tries))
+    return Discreet.from_pool(pool(url, tries))
 
 
 async def wait_for(redis: Redis) -> None:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 
 from dotenv.parser import parse_stream
 
+from worker import secrecy
+
 T = TypeVar("T")
 
 MAX_SHOWN = 60  #: characters of a wrong value shown in a fault: enough to find it again
@@ -85,6 +87,7 @@ class Environment:
     def read(self, kind: type, need: Need) -> dict[str, Any]:
         """The fields of `kind` that could be read; one not needed has its default, if any."""
         found = {}
+        self._learn_secrets(kind)
         for attribute, entry in declared(kind).items():
             try:
                 text = self._find(entry) if entry.need & need else entry.default
@@ -109,6 +112,12 @@ class Environment:
             near = difflib.get_close_matches(name, missing, n=1, cutoff=NEAR)
             if near and name.startswith(OUR_PREFIXES):
                 self.faults.append(f"{name} is unknown: did you mean {near[0]}?")
+
+    def _learn_secrets(self, kind: type) -> None:
+        """Also those that this process does not need: they may stand in another's place."""
+        for entry in declared(kind).values():
+            for layer in self.layers if entry.secret else ():
+                secrecy.learn(layer.get(entry.name, ""))
 
     def _find(self, entry: Setting) -> str | None:
         for layer in self.layers:
@@ -150,18 +159,22 @@ def _parse(entry: Setting, text: str) -> object:
     try:
         return entry.parse(text)
     except ValueError as error:
-        shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+        shown = secrecy.mask_looks(text)  # of a setting that is none: secrets are put in wrongly
+        shown = shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + "..."
         given = entry.name if entry.secret else f"{entry.name}={shown!r}"
         raise ValueError(f"{given}: {error}") from None
 
 
 def _read_secret(name: str, path: Path) -> str:
+    """Its faults do not repeat the path: it may be the secret itself, put in as if it were one."""
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name}: {path} cannot be read: {_why(error)}") from None
+        hint = "give the path of a file that holds the secret"
+        raise ValueError(f"{name}: the file cannot be read ({_why(error)}): {hint}") from None
     if not text:
-        raise ValueError(f"{name}: {path} is empty")
+        raise ValueError(f"{name}: the file is empty")
+    secrecy.learn(text)
     return text
 
 

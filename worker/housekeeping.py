@@ -1,8 +1,10 @@
 """What is kept, and for how long. Nothing is deleted that somebody may still have to read."""
 
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from jobs.model import Ms
 from jobs.schedule import DAY, HOUR
@@ -20,19 +22,34 @@ ODD_BYTES = 64 * 1024 * 1024  #: quarantine and dead commands: enough to study, 
 async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
     """Trim every stream and empty the parking; one pass, safe to run in several workers."""
     keys, now = store.keys, store.now()
-    unparked = await _unpark(redis, store, now - PARKED_FOR)
-    if unparked:
-        log.error("notification.never_tracked", count=unparked)
-    # Commands without a group were written before the first worker came: nobody has seen them.
-    await _trim(redis, keys.commands, await oldest_needed(redis, keys.commands, now, ungrouped=0))
-    needed = await oldest_needed(redis, keys.outcomes, now, ungrouped=now)
-    outcomes = min(needed, now - OUTCOMES_AT_LEAST)
-    await _trim(redis, keys.outcomes, max(outcomes, now - retention))
-    for stream in (keys.quarantine, keys.dead):
-        await _trim(redis, stream, now - retention)
-        await _shrink(redis, stream, ODD_BYTES)
-    await _dismiss_consumers(redis, keys.commands, GROUP)
+    for key, work in (
+        (keys.parked, partial(_unpark, redis, store, now - PARKED_FOR)),
+        (keys.commands, partial(_trim_commands, redis, keys.commands, now)),
+        (keys.outcomes, partial(_trim_outcomes, redis, keys.outcomes, now, retention)),
+        (keys.quarantine, partial(_trim_odd, redis, keys.quarantine, now - retention)),
+        (keys.dead, partial(_trim_odd, redis, keys.dead, now - retention)),
+        (keys.commands, partial(_dismiss_consumers, redis, keys.commands, GROUP)),
+    ):
+        try:
+            await work()
+        except ResponseError as fault:  # one key that is not as it should be stops no other
+            log.warning("retention.skipped", key=key, fault=str(fault)[:200])
     log.debug("retention.completed")
+
+
+async def _trim_commands(redis: Redis, stream: str, now: Ms) -> None:
+    # Without a group they were written before the first worker came: nobody has seen them.
+    await _trim(redis, stream, await oldest_needed(redis, stream, now, ungrouped=0))
+
+
+async def _trim_outcomes(redis: Redis, stream: str, now: Ms, retention: Ms) -> None:
+    needed = await oldest_needed(redis, stream, now, ungrouped=now)
+    await _trim(redis, stream, max(min(needed, now - OUTCOMES_AT_LEAST), now - retention))
+
+
+async def _trim_odd(redis: Redis, stream: str, before: Ms) -> None:
+    await _trim(redis, stream, before)
+    await _shrink(redis, stream, ODD_BYTES)
 
 
 async def oldest_needed(redis: Redis, stream: str, now: Ms, *, ungrouped: Ms) -> Ms:
@@ -68,12 +85,20 @@ async def _dismiss_consumers(redis: Redis, stream: str, group: str) -> None:
             await redis.xgroup_delconsumer(stream, group, consumer["name"])
 
 
-async def _unpark(redis: Redis, store: Store, before: Ms) -> int:
+async def _unpark(redis: Redis, store: Store, before: Ms) -> None:
     """Notifications of payments that nobody tracked in time go to quarantine."""
     moved = 0
     for raw in await redis.zrangebyscore(store.keys.parked, "-inf", before, start=0, num=1000):
-        moved += await store.unpark(text_of(raw), before)
-    return moved
+        try:
+            moved += await store.unpark(text_of(raw), before)
+        except (UnicodeDecodeError, ResponseError) as fault:
+            if isinstance(fault, ResponseError) and "WRONGTYPE" not in str(fault):
+                raise
+            await redis.zrem(store.keys.parked, raw)  # no id of ours, or its inbox is no list
+            member = text_of(raw, "replace")[:200]
+            log.warning("retention.skipped", key=store.keys.parked, fault=f"{member!r} is no id")
+    if moved:
+        log.error("notification.never_tracked", count=moved)
 
 
 async def _trim(redis: Redis, stream: str, before: Ms) -> None:

@@ -10,17 +10,21 @@ form. Secrets, signatures and bodies are taken out on the way.
 import contextlib
 import json
 import logging
-import re
 import sys
+import textwrap
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import cast
 
 import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from worker.display import visible
+from worker.secrecy import REDACTED, mask_known, mask_looks
 from worker.values import LogFormat, LogLevel
 
 DEBUG, INFO, WARNING, ERROR = LogLevel
@@ -45,6 +49,7 @@ EVENTS: Mapping[str, Entry] = {
         WARNING, "Redis could not keep a notification: answered 503, the gateway sends it again."
     ),
     "receiver.failed": Entry(ERROR, "The receiver broke on a request. Report the traceback."),
+    "process.failed": Entry(ERROR, "The process broke and ended. Report the traceback."),
     "settings.rejected": Entry(ERROR, "The settings cannot be used. Mend each fault and restart."),
     "notification.accepted": Entry(INFO, "A genuine notification is kept and acknowledged."),
     "notification.rejected": Entry(WARNING, "A message that nothing proves genuine was refused."),
@@ -89,9 +94,18 @@ EVENTS: Mapping[str, Entry] = {
     "commands.failed": Entry(ERROR, "Reading commands broke; it goes on. Report the traceback."),
     "job.failed": Entry(ERROR, "A job broke and is repeated. Report the traceback."),
     "record.unreadable": Entry(
-        ERROR, "A record was written by another version, and is left alone. Upgrade this process."
+        ERROR,
+        "A record of another version, or a damaged one, is left alone; `fault` says which."
+        " Upgrade this process, or mend the record.",
+    ),
+    "record.missing": Entry(
+        ERROR,
+        "Payments to be followed have no record: it was deleted or evicted. Track them again.",
     ),
     "retention.completed": Entry(DEBUG, "What was kept long enough was deleted."),
+    "retention.skipped": Entry(
+        WARNING, "A key is not as it should be, and was passed by; `fault` says what is wrong."
+    ),
     "retention.failed": Entry(ERROR, "Housekeeping broke; it is repeated. Report the traceback."),
     "store.empty": Entry(WARNING, "Redis holds nothing of ours: a first start, or data was lost."),
     "library.logged": Entry(WARNING, "A library we use said something; `message` holds it."),
@@ -103,8 +117,6 @@ EVENTS: Mapping[str, Entry] = {
 HIDDEN = frozenset(
     {"signature", "private_key", "agent_token", "body", "authorization", "password", "secret"}
 )
-REDACTED = "[redacted]"
-
 #: arq logs the arguments of its jobs at info. aiohttp's access log would repeat our own lines.
 QUIET = {"arq": logging.WARNING, "aiohttp.access": logging.WARNING}
 
@@ -145,7 +157,7 @@ class ToStderr(logging.Handler):
         except Exception as fault:
             text = json.dumps({"event": "log.failed", "fault": type(fault).__name__})
         with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
-            print(text, file=sys.stderr, flush=True)
+            print(mask_known(text), file=sys.stderr, flush=True)
 
 
 def check_name(_: WrappedLogger, method: str, line: EventDict) -> EventDict:
@@ -187,6 +199,7 @@ def _formatter(log_format: LogFormat) -> ProcessorFormatter:
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             redact,
+            *([inset] if console else []),
             renderer,
         ],
     )
@@ -222,16 +235,45 @@ def redact(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     return {key: _clean(key, value) for key, value in line.items()}
 
 
-_PASSWORD = re.compile(r"(?<=://)[^/\s@]+(?=@)")
-
-
 def _clean(key: str, value: object) -> object:
     if key.lower().replace("-", "_") in HIDDEN:
         return REDACTED
     if isinstance(value, str):
-        return _PASSWORD.sub(REDACTED, value) if "://" in value else value
+        return mask_looks(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, Mapping):
         return {str(inner): _clean(str(inner), each) for inner, each in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return [_clean("", each) for each in value]
-    return value
+    return mask_looks(str(value))
+
+
+def inset(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """On a terminal a traceback has lines of its own: none may pass for a line of the log."""
+    if "exception" in line:
+        line["exception"] = textwrap.indent(visible(line["exception"]), "    ")
+    return line
+
+
+# What would pass by the log
+
+
+def take_over() -> None:
+    """Have the interpreter's own last words logged, too: it would write them as they are."""
+    logging.captureWarnings(True)
+    sys.excepthook = _died
+    sys.unraisablehook = _ignored
+    threading.excepthook = _ignored
+
+
+def _died(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    log.error("process.failed", exc_info=(kind, fault, trace))
+
+
+def _ignored(what: "sys.UnraisableHookArgs | threading.ExceptHookArgs") -> None:
+    fault = what.exc_value or what.exc_type()
+    given = (what.exc_type, fault, what.exc_traceback)
+    logging.getLogger("python").error("an exception was ignored", exc_info=given)

@@ -38,7 +38,7 @@ from worker.commands import (
 from worker.gateway import HttpGateway, open_session
 from worker.housekeeping import keep_house
 from worker.keys import Keys
-from worker.logs import configure, log
+from worker.logs import configure, log, take_over
 from worker.receiver import Trust, start_receiver
 from worker.records import UnknownSchema
 from worker.settings import Account as AccountSettings
@@ -387,6 +387,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
     configure(settings.log_format, settings.log_level)
+    take_over()
     _speak_for_arq()
     return worker_settings(settings)
 
@@ -400,5 +401,5 @@ def _speak_for_arq() -> None:
             logging.getLogger().handle(record)
         return False
 
-    for name in ("arq.worker", "arq.connections"):
+    for name in ("arq.worker", "arq.connections", "arq.jobs", "arq.utils"):
         logging.getLogger(name).addFilter(take)

@@ -2,16 +2,21 @@
 
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jobs.model import SCHEMA, Money, Payment
+from worker.replies import text_of
 
 
 class UnknownSchema(ValueError):
     """A record written by another version of this software: it is left alone."""
+
+
+class Damaged(UnknownSchema):
+    """A record that no version wrote like this: it is left alone, too."""
 
 
 def to_hash(payment: Payment) -> dict[str, str]:
@@ -24,15 +29,33 @@ def to_hash(payment: Payment) -> dict[str, str]:
     return hash_ | {"schema": str(payment.schema), "version": str(payment.version)}
 
 
+def read(key: str, flat: Sequence[bytes | str]) -> Payment:
+    """The payment `key`, from names and values as HGETALL gives them."""
+    try:
+        texts = [text_of(raw) for raw in flat]
+    except UnicodeDecodeError:
+        raise Damaged("a field is not text") from None
+    payment = from_hash(dict(zip(texts[::2], texts[1::2], strict=True)))
+    if payment.key != key:
+        raise Damaged("it is the record of another payment")
+    return payment
+
+
 def from_hash(hash_: Mapping[str, str]) -> Payment:
     """The payment of a record; `UnknownSchema` if it was written to another layout."""
     schema = hash_.get("schema", "")
     if schema != str(SCHEMA):
         raise UnknownSchema(f"record has schema {schema!r}, this version knows {SCHEMA}")
-    values: dict[str, Any] = {
-        name: decode(hash_[wire]) for name, (wire, _, decode, _) in _CODECS.items() if wire in hash_
-    }
-    return Payment(amount=Money(hash_["currency"], int(hash_["amount"])), **values)
+    wire = ""
+    values: dict[str, Any] = {}
+    try:
+        for name, (wire, _, decode, _) in _CODECS.items():
+            if wire in hash_:
+                values[name] = decode(hash_[wire])
+        wire = "amount"
+        return Payment(amount=Money(hash_["currency"], int(hash_[wire])), **values)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise Damaged(f"field {wire} cannot be read, or a field is missing") from None
 
 
 _Codec = tuple[str, Callable[[Any], str], Callable[[str], Any], Any]

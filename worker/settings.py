@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.model import Ms, OnTimeout
-from worker import values
+from worker import secrecy, values
 from worker.environment import (
     EVERYTHING,
     BadSettings,
@@ -314,7 +314,7 @@ def load(
     environment.look_for_misspelt((Settings, Account), need)
     environment.faults += _contradictions(common | account)
     if environment.faults:
-        raise BadSettings(environment.faults)
+        raise BadSettings([secrecy.mask(fault) for fault in environment.faults])
     client_id = common["client_id"]
     believed = {client_id: account["public_keys"]} if "public_keys" in account else {}
     callable_ = {client_id: Account(client_id=client_id, **account)} if need & Need.GATEWAY else {}

@@ -14,7 +14,7 @@ Nothing the sender writes chooses how it is checked: algorithm, padding and hash
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote, unquote_to_bytes
 
@@ -76,7 +76,7 @@ class Signed:
     path: str
     client_id: str
     time: str
-    body: bytes
+    body: bytes = field(repr=False)
 
     def content(self) -> bytes:
         """The bytes that are signed."""

@@ -19,6 +19,7 @@ from jobs.schedule import DAY, HOUR
 from jobs.tools import LEASE, Entry, Loaded, Stuck
 from worker import messages, records, times, views
 from worker.keys import Keys
+from worker.logs import log
 from worker.replies import text_of
 from worker.scripts import Confirm, Scripts
 
@@ -27,6 +28,8 @@ SWEEP_GRACE: Ms = 500  #: a job due for less than this may be about to start
 SWEEP_PAGE = 500
 STUCK_AT_ONCE = 100  #: lines about stuck payments in one round
 HISTORY_LINES = 20
+MAX_LISTED = 10  #: names in one log line
+MAX_SHOWN = 200  #: characters of a name
 
 _NEVER = "never"
 
@@ -73,8 +76,10 @@ class Store:
         names = [k.payment(key), k.inbox(key), k.open, k.brake]
         _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease])
         if not flat:
+            if misses < 0:
+                _report_missing([key])
             return None
-        payment = records.from_hash(_hash(flat))
+        payment = records.read(key, flat)
         mail = tuple(read_mail(client_id, payment.payment_request_id, raw) for raw in inbox)
         return Loaded(payment=payment, inbox=mail, misses=int(misses))
 
@@ -143,8 +148,10 @@ class Store:
         while True:
             args = [self.keys.prefix, SWEEP_GRACE, offset, SWEEP_PAGE]
             names = [self.keys.open, self.keys.queue, self.keys.swept]
-            _, looked, mended = await self._run("overdue", names, args)
-            woken, offset = woken + mended, offset + looked
+            _, looked, mended, gone = await self._run("overdue", names, args)
+            woken, offset = woken + mended, offset + looked - len(gone)
+            if gone:
+                _report_missing(gone)
             if looked < SWEEP_PAGE:
                 return int(woken)
 
@@ -154,11 +161,9 @@ class Store:
         while most:
             stems = [k.payment(""), k.timeline("")]
             args = [*stems, after, offset, SWEEP_PAGE, most, HISTORY_LINES]
-            now, looked, found = await self._run("stuck", [k.open, k.stuck], args)
-            for id_, flat, lines in found:
-                record = _hash(flat)
-                past = int(now) - int(record["closingTime"])
-                yield views.stuck(text_of(id_), record, [text_of(line) for line in lines], past)
+            _, looked, found = await self._run("stuck", [k.open, k.stuck], args)
+            for id_, past_closing, flat, lines in found:
+                yield views.stuck(text_of(id_, "replace"), past_closing, flat, lines)
             offset, most = offset + looked, most - len(found)
             if looked < SWEEP_PAGE:
                 return
@@ -201,10 +206,6 @@ class Store:
         await self._run("append", [self.keys.quarantine], fields, True)
 
 
-def _hash(flat: Sequence[bytes | str]) -> dict[str, str]:
-    return dict(zip(map(text_of, flat[::2]), map(text_of, flat[1::2]), strict=True))
-
-
 # Mail: a verified notification in an inbox
 
 
@@ -217,11 +218,22 @@ def read_mail(client_id: str, payment_request_id: str, raw: bytes | str) -> Mess
     """The message in an inbox entry; what cannot be understood still makes us ask."""
     try:
         mail = json.loads(raw)
+        at = mail["at"]
+        if type(at) is not int or not 0 <= at <= times.MAX_TIME:
+            raise ValueError("at is no time")
         return messages.parse_notification(
-            mail["body"].encode(), times.parse_time(mail["time"]), int(mail["at"]), client_id
+            mail["body"].encode(), times.parse_time(mail["time"]), at, client_id
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         return Unusable(payment_request_id=payment_request_id, why=str(fault))
+
+
+# What is not as it should be
+
+
+def _report_missing(ids: Sequence[bytes | str]) -> None:
+    shown = [text_of(id_, "replace")[:MAX_SHOWN] for id_ in ids[:MAX_LISTED]]
+    log.error("record.missing", payments=shown, count=len(ids))
 
 
 # How a decision looks in Redis

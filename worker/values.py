@@ -142,8 +142,10 @@ def durability(text: str) -> Durability:
 
 def existing_file(text: str) -> Path:
     path = Path(text)
-    if not path.is_file():
-        raise ValueError("no such file, or no right to see it: give the path of a file")
+    try:
+        _require(path.is_file(), "no such file, or no right to see it: give the path of a file")
+    except OSError:  # a key itself, say: no name is that long
+        raise ValueError("this is no path: give the path of a file") from None
     return path
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -12,6 +12,8 @@ from jobs.outcome import rfc3339
 from jobs.tools import Stuck
 from worker.keys import Keys
 from worker.replies import text_of
+
+UNREADABLE = "unreadable"  #: a record or a line that none of ours wrote
 
 TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
 
@@ -47,7 +49,7 @@ async def look_up(
     record = _texts(found)
     if not record:
         return None
-    return {"payment": _readable(record), "timeline": [_entry(json.loads(line)) for line in lines]}
+    return {"payment": _readable(record), "timeline": [_entry(line) for line in lines]}
 
 
 async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> list[dict[str, Any]]:
@@ -59,13 +61,25 @@ async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> lis
     async with redis.pipeline(transaction=False) as pipe:
         for key in members:
             pipe.hgetall(keys.payment(key))
-        records = [_texts(found) for found in await pipe.execute() if found]
-    old = [r for r in records if now - int(r["trackedAt"]) >= older]
-    old.sort(key=lambda record: int(record["trackedAt"]))
-    return [_row(record, now) for record in old[:limit]]
+        answers = await pipe.execute(raise_on_error=False)
+    rows = [_row(key, found, now) for key, found in zip(members, answers, strict=True) if found]
+    old = [row for row in rows if row["status"] == UNREADABLE or row["ageSeconds"] * 1000 >= older]
+    old.sort(key=lambda row: -row["ageSeconds"])
+    return old[:limit]
 
 
-def _row(record: dict[str, str], now: Ms) -> dict[str, Any]:
+def _row(key: str, found: dict[Any, Any] | Exception, now: Ms) -> dict[str, Any]:
+    try:
+        return _columns(_texts(found) if isinstance(found, dict) else {}, now)
+    except (KeyError, ValueError):
+        client_id, _, request_id = key.partition(":")
+        names = ("reason", "amount", "ageSeconds", "next", "nextInSeconds")
+        empty: dict[str, Any] = dict.fromkeys(names, "")
+        about = {"paymentRequestId": request_id, "clientId": client_id, "status": UNREADABLE}
+        return about | empty | {"ageSeconds": 0}
+
+
+def _columns(record: dict[str, str], now: Ms) -> dict[str, Any]:
     return {
         "paymentRequestId": record["paymentRequestId"],
         "clientId": record["clientId"],
@@ -91,12 +105,13 @@ def story(seen: dict[str, Any]) -> str:
 
 
 def stuck(
-    key: str, record: Mapping[str, str], timeline: Sequence[bytes | str], past_closing: Ms
+    key: str, past_closing: Ms, flat: Sequence[bytes | str], timeline: Sequence[bytes | str]
 ) -> Stuck:
     """A payment that should have ended, for the log; the record may be of another version."""
+    record = _texts(dict(zip(flat[::2], flat[1::2], strict=True)))
     seen = {name: record[name] for name in STUCK_FACTS if record.get(name, "") not in NOTHING}
     facts = {_snake(name): value for name, value in _readable(seen).items()}
-    lines = tuple(_told(_entry(json.loads(line)), pad=0) for line in timeline)
+    lines = tuple(_told(_entry(line), pad=0) for line in timeline)
     return Stuck(key=key, facts={**facts, "past_closing_ms": past_closing}, history=lines)
 
 
@@ -125,11 +140,25 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _readable(record: dict[str, str]) -> dict[str, str]:
-    return {k: rfc3339(int(v)) if k in TIMES or k.endswith("At") else v for k, v in record.items()}
+    return {k: _time(v) if k in TIMES or k.endswith("At") else v for k, v in record.items()}
 
 
-def _entry(line: dict[str, Any]) -> dict[str, Any]:
-    return {k: rfc3339(v) if k in ("at", "until") else v for k, v in line.items()}
+def _entry(raw: bytes | str) -> dict[str, Any]:
+    """A line of a timeline; one that is none of ours is shown as it is."""
+    try:
+        line = json.loads(raw)
+        if set(line) >= {"at", "source", "what", "detail"}:
+            return {k: _time(v) if k in ("at", "until") else v for k, v in line.items()}
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return {"at": "", "source": "", "what": UNREADABLE, "detail": text_of(raw, "replace")[:200]}
+
+
+def _time(value: object) -> str:
+    try:
+        return rfc3339(int(str(value)))
+    except (ValueError, OverflowError):
+        return str(value)
 
 
 def _texts(found: dict[Any, Any]) -> dict[str, str]:

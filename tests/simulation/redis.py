@@ -339,7 +339,7 @@ def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
             return [[], [], 0]
         if not server.exists(payment):
             server.zrem(open_, id_)
-            return [[], [], 0]
+            return [[], [], -1]
         server.zadd(open_, now + int(lease), id_)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
@@ -369,15 +369,19 @@ def overdue(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     now = server.clock()
     server.set(swept, str(now))
     ids = server.zrangebyscore(open_, now - grace, offset, count)
-    woken = 0
+    woken, gone = 0, []
     for id_ in ids:
+        if not server.exists(f"{prefix}:v1:payment:{id_}"):
+            server.zrem(open_, id_)
+            gone.append(id_)
+            continue
         job = f"{prefix}:{id_}"
         queued = server.zscore(queue, job)
         dead = server.delete(f"arq:in-progress:{job}") == 1
         if dead or queued is None or queued > now or not server.exists(f"arq:job:{job}"):
             arm(server, queue, prefix, id_, now)
             woken += 1
-    return [len(ids), woken]
+    return [len(ids), woken, gone]
 
 
 def rearm(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -396,9 +400,10 @@ def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     after, offset, count, most, lines = map(int, args[2:])
     now = server.clock()
 
-    def overdue(id_: str) -> bool:
+    def overdue(id_: str) -> int:
         waits = server.hget(payment + id_, "status") in ("pending", "cancelling")
-        return waits and int(server.hget(payment + id_, "closingTime") or 0) + after < now
+        past = now - int(server.hget(payment + id_, "closingTime") or 0)
+        return past if waits and past > after else 0
 
     if offset == 0:
         for id_ in server.zrange(told):
@@ -410,7 +415,7 @@ def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         if len(found) < most and (server.zscore(told, id_) or 0) <= now and overdue(id_):
             server.zadd(told, now + 60_000, id_)
             history = server.lrange(timeline + id_)[-lines:]
-            found.append([id_, server.hgetall(payment + id_), history])
+            found.append([id_, overdue(id_), server.hgetall(payment + id_), history])
     return [len(ids), found]
 
 

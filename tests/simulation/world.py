@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from redis.exceptions import RedisError
 
 import worker.commands
+import worker.housekeeping
 import worker.main
 import worker.receiver
 import worker.store
@@ -152,8 +153,16 @@ class SimLog:
     debug = warning = info
 
     def error(self, event: str, **about: Any) -> None:
-        if event == "payment.stuck":
-            self._world.oracle.told_of_stuck(f"{about['client_id']}:{about['payment_request_id']}")
+        oracle = self._world.oracle
+        match event:
+            case "payment.stuck":
+                oracle.told_of_stuck(f"{about['client_id']}:{about['payment_request_id']}")
+            case "notification.never_tracked":
+                oracle.reached["unparked"] += about["count"]
+            case "record.missing" | "record.unreadable":
+                oracle.fail("every record is whole", json.dumps(about))
+            case _:
+                pass
         self.info(event, **about)
 
     def exception(self, event: str, **about: Any) -> None:
@@ -619,7 +628,7 @@ class Worker(Shell):
             )
             with contextlib.suppress(RedisError):
                 before = store.now() - world.mix.parked_for
-                world.oracle.reached["unparked"] += await _unpark(store.redis, store, before)
+                await _unpark(store.redis, store, before)
             await asyncio.sleep(60)
 
 
@@ -842,6 +851,8 @@ def patched(world: World) -> Iterator[None]:
         patch.object(worker.store, "time", Clock(world)),
         patch.object(worker.receiver, "time", Clock(world)),
         patch.object(worker.commands, "log", world.log),
+        patch.object(worker.housekeeping, "log", world.log),
+        patch.object(worker.store, "log", world.log),
         patch.object(worker.main, "log", world.log),
     ):
         yield

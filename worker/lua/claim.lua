@@ -1,7 +1,8 @@
 -- Take hold of a payment that is due: one worker gets it, for the length of a lease.
 -- The new version is the fencing token: whoever held the payment before can save nothing any more.
 -- KEYS payment, inbox, open, brake   ARGV id, client id, lease ms ('' = just look)
--- Returns {now, fields, inbox, misses}; fields and inbox are empty where there is nothing to do.
+-- Returns {now, fields, inbox, misses}; fields and inbox are empty where there is nothing to do,
+-- misses is -1 where there should have been something: the payment's record is gone.
 local payment, inbox, open, brake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, client, lease = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
@@ -9,12 +10,12 @@ if lease ~= '' then
   local due = redis.call('ZSCORE', open, id)
   if not due or tonumber(due) > now then return {now, {}, {}, 0} end
   if redis.call('EXISTS', payment) == 0 then
-    redis.call('ZREM', open, id) -- the record has expired: nothing is left to wake for
-    return {now, {}, {}, 0}
+    redis.call('ZREM', open, id) -- nothing is left to wake for
+    return {now, {}, {}, -1}
   end
   redis.call('ZADD', open, string.format('%.0f', now + lease), id)
   local version = next_version(redis.call('HGET', payment, 'version'), now)
   redis.call('HSET', payment, 'version', string.format('%.0f', version))
 end
 local misses = redis.call('HGET', brake, client)
-return {now, redis.call('HGETALL', payment), redis.call('LRANGE', inbox, 0, -1), tonumber(misses or 0)}
+return {now, redis.call('HGETALL', payment), redis.call('LRANGE', inbox, 0, -1), tonumber(misses or 0) or 0}

@@ -15,7 +15,7 @@ end
 -- payload layout are arq's. Thirty days beyond `at` no payload expires before its time.
 local function arm(queue, prefix, id, at, now)
   local job = prefix .. ':' .. id
-  local payload = '{"v":1,"t":null,"f":"follow_payment","a":["' .. id .. '"],"k":{},"et":' .. string.format('%.0f', now) .. '}'
+  local payload = '{"v":1,"t":null,"f":"follow_payment","a":[' .. cjson.encode(id) .. '],"k":{},"et":' .. string.format('%.0f', now) .. '}'
   local ttl = math.max(0, at - now) + 2592000000
   redis.call('SET', 'arq:job:' .. job, payload, 'PX', string.format('%.0f', ttl))
   redis.call('ZADD', queue, string.format('%.0f', at), job)

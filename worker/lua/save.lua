@@ -18,6 +18,14 @@ end
 local mail = redis.call('LLEN', inbox) - d.heard
 if d.alone and mail > 0 then return {now, 0} end
 
+-- A key of the wrong type must stop us here, not half-way: Lua undoes nothing.
+redis.call('LLEN', timeline)
+redis.call('ZCARD', open)
+redis.call('XLEN', outcomes)
+redis.call('HLEN', brake)
+redis.call('ZCARD', parked)
+redis.call('ZCARD', queue)
+
 redis.call('DEL', payment)
 redis.call('HSET', payment, unpack(d.fields))
 local new_version = next_version(version, now)
@@ -29,9 +37,9 @@ if d.expect == 0 then redis.call('ZREM', parked, d.id) end
 for _, entry in ipairs(d.entries) do
   local line = cjson.decode(entry)
   local last = redis.call('LINDEX', timeline, -1)
-  local same = last and cjson.decode(last)
-  if same and same.source == line.source and same.what == line.what and same.detail == line.detail then
-    same.count = (same.count or 1) + 1
+  local readable, same = pcall(cjson.decode, last or '')
+  if readable and type(same) == 'table' and same.source == line.source and same.what == line.what and same.detail == line.detail then
+    same.count = (tonumber(same.count) or 1) + 1
     same['until'] = line.at
     redis.call('LSET', timeline, -1, cjson.encode(same))
   else

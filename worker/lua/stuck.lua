@@ -2,16 +2,19 @@
 -- one has a minute to tell; if that worker dies first, the payment is given out again.
 -- KEYS open, stuck   ARGV stem of the records' keys, stem of the timelines' keys, ms after closing time,
 --   offset, count, how many to give at most, lines of history
--- Returns {now, payments looked at, {{id, fields, last lines of its timeline}, ..}}
+-- Returns {now, payments looked at, {{id, ms past its closing time, fields, last lines of its timeline}, ..}}
 local open, stuck = KEYS[1], KEYS[2]
 local after, offset, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local most, lines = tonumber(ARGV[6]), tonumber(ARGV[7])
 local now = now_ms()
 
+-- How long a payment is past its closing time, where that is too long. A key of another type is no
+-- payment, and must not hide the others: hence pcall.
 local function overdue(id)
-  local found = redis.call('HMGET', ARGV[1] .. id, 'status', 'closingTime')
+  local found = redis.pcall('HMGET', ARGV[1] .. id, 'status', 'closingTime')
   local waits = found[1] == 'pending' or found[1] == 'cancelling'
-  return waits and (tonumber(found[2]) or 0) + after < now
+  local past = now - (tonumber(found[2]) or 0)
+  return waits and past > after and past
 end
 
 if offset == 0 then -- what has ended since, or may take longer, is stuck no more
@@ -24,9 +27,11 @@ local ids = redis.call('ZRANGE', open, offset, offset + count - 1)
 local found = {}
 for _, id in ipairs(ids) do
   local told = tonumber(redis.call('ZSCORE', stuck, id) or 0)
-  if #found < most and told <= now and overdue(id) then
+  local past = #found < most and told <= now and overdue(id)
+  if past then
     redis.call('ZADD', stuck, string.format('%.0f', now + 60000), id)
-    table.insert(found, {id, redis.call('HGETALL', ARGV[1] .. id), redis.call('LRANGE', ARGV[2] .. id, -lines, -1)})
+    local history = redis.pcall('LRANGE', ARGV[2] .. id, -lines, -1)
+    table.insert(found, {id, past, redis.call('HGETALL', ARGV[1] .. id), history.err and {} or history})
   end
 end
 return {now, #ids, found}
