@@ -9,7 +9,7 @@ from arq.worker import Retry
 from redis.asyncio import Redis
 from structlog.typing import EventDict
 
-import worker.main
+import worker.arq_jobs
 from jobs.commands import carry_out
 from tests.fakes import CLIENT, KEY, REQUEST, Bench, open_bench, track
 from worker.commands import GROUP, CommandStream, encode_data, make_group
@@ -31,7 +31,7 @@ def unreadable(lines: list[EventDict]) -> int:
 
 async def test_its_job_leaves_it_as_it_is(bench: Bench, log_lines: list[EventDict]) -> None:
     await bench.redis.zadd(bench.keys.open, {KEY: 1})
-    await worker.main.follow_payment({"tools": bench.worker.tools}, KEY)
+    await worker.arq_jobs.follow_payment({"tools": bench.worker.tools}, KEY)
     assert unreadable(log_lines) == 1
     assert (await bench.redis.hgetall(bench.keys.payment(KEY)))[b"status"] == b"pending"  # type: ignore[misc]
 
@@ -54,7 +54,7 @@ async def test_a_command_about_it_that_came_as_a_job_is_tried_again(
 ) -> None:
     ctx = {"tools": bench.worker.tools, "store": bench.worker.store, "job_id": "a"}
     with pytest.raises(Retry):
-        await worker.main.command_job("payment.cancel")(
+        await worker.arq_jobs.command_job("payment.cancel")(
             ctx | {"enqueue_time": datetime.now(UTC)}, CANCEL
         )
     assert unreadable(log_lines) == 1

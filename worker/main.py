@@ -11,35 +11,27 @@ import os
 import platform
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from arq.connections import ArqRedis
-from arq.worker import Retry, Worker, func
+from arq.worker import Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.follow import follow
 from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
 from jobs.sweep import sweep
 from jobs.tools import Account, Tools
 from worker import connect, queue
-from worker.commands import (
-    BadCommand,
-    CommandStream,
-    encode_data,
-    execute,
-    make_group,
-    rejection_of,
-)
+from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
+from worker.commands import CommandStream, make_group
 from worker.gateway import HttpGateway, open_session
 from worker.housekeeping import keep_house
 from worker.keys import Keys
 from worker.logs import configure, log
 from worker.receiver import Trust, start_receiver
-from worker.records import UnknownSchema
 from worker.settings import Account as AccountSettings
 from worker.settings import Need, Settings, load
 from worker.store import Store
@@ -47,7 +39,6 @@ from worker.store import Store
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
-COMMAND_RETRY_SECONDS = 5
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
 #: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
@@ -105,64 +96,6 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
             for client_id, account in settings.accounts.items()
         }
         yield Tools(store=store, accounts=accounts, log=log), store
-
-
-# The worker's jobs, as arq calls them
-
-
-async def follow_payment(ctx: dict[str, Any], key: str) -> None:
-    """One wake-up of one payment."""
-    try:
-        await follow(key, ctx["tools"])
-    except UnknownSchema as fault:
-        log.error("record.unreadable", payment=key, fault=str(fault))
-    except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="follow")
-    except Exception:  # a bug: the lease runs out and another wake-up tries again
-        log.exception("job.failed", payment=key)
-
-
-async def rearm(ctx: dict[str, Any]) -> None:
-    """arq has just deleted a payment's job: queue its next one. What fails here is swept up."""
-    job_id, prefix = ctx["job_id"], ctx["store"].keys.prefix + ":"
-    if not job_id.startswith(prefix):
-        return
-    try:
-        await ctx["store"].rearm(job_id.removeprefix(prefix))
-    except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="rearm")
-
-
-def command_job(type_: str) -> Any:
-    """A command as an arq job: as safe as arq, no safer."""
-
-    async def run(ctx: dict[str, Any], data: Mapping[str, Any] | str) -> None:
-        at = round(ctx["enqueue_time"].timestamp() * 1000)
-        text = data if isinstance(data, str) else encode_data(data)
-        try:
-            done = await execute(type_, text, ctx["job_id"], at, ctx["tools"])
-        except BadCommand as bad:
-            await ctx["store"].reject(rejection_of(bad, type_, ctx["job_id"]))
-            log.warning("command.rejected", command_id=ctx["job_id"], reason=bad.reason)
-        except (RedisError, OSError) as fault:
-            log.warning("worker.redis_waiting", fault=str(fault)[:200], task="command")
-            raise Retry(defer=COMMAND_RETRY_SECONDS) from fault
-        except UnknownSchema as fault:
-            log.error("record.unreadable", command_id=ctx["job_id"], fault=str(fault))
-            raise Retry(defer=COMMAND_RETRY_SECONDS) from fault
-        else:
-            if not done:
-                raise Retry(defer=COMMAND_RETRY_SECONDS)
-
-    return run
-
-
-COMMAND_JOBS = {
-    "track_payment": "payment.track",
-    "cancel_payment": "payment.cancel",
-    "recheck_payment": "payment.recheck",
-    "forget_payment": "payment.forget",
-}
 
 
 # What runs beside the jobs

@@ -1,7 +1,7 @@
 """One world: two workers, a receiver, a merchant, a gateway, an attacker, and what befalls them.
 
 Real are `jobs/`, `worker.store`, `worker.scripts`, `worker.gateway`, `worker.messages`,
-`worker.signature`, the receiver's `_keep`, the command stream and the jobs of `worker.main`.
+`worker.signature`, the receiver's `_keep`, the command stream and `worker.arq_jobs`.
 Modelled are arq, Redis, HTTP, RSA and every process's life. Faults stop after a while; from then
 on everything must come to an end that agrees with the gateway's ledger.
 """
@@ -22,6 +22,7 @@ from unittest.mock import patch
 from cryptography.exceptions import InvalidSignature
 from redis.exceptions import RedisError
 
+import worker.arq_jobs
 import worker.commands
 import worker.main
 import worker.receiver
@@ -525,7 +526,7 @@ class Worker(Shell):
             if await self.arq.call(lambda: world.server.exists(f"arq:job:{job}")):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(worker.main.JOB_TIMEOUT / SECOND):
-                        await worker.main.follow_payment(ctx, key)
+                        await worker.arq_jobs.follow_payment(ctx, key)
             if world.oracle.holders.get(key) == self.name:
                 del world.oracle.holders[key]
             else:
@@ -533,7 +534,7 @@ class Worker(Shell):
             await self.arq.call(lambda: self._finish(job))
         except RedisError:
             return world.loop.crash(self.process)
-        await worker.main.rearm(ctx)
+        await worker.arq_jobs.rearm(ctx)
         return None
 
     def _finish(self, job: str) -> None:
@@ -774,6 +775,6 @@ def patched(world: World) -> Iterator[None]:
         patch.object(worker.store, "time", Clock(world)),
         patch.object(worker.receiver, "time", Clock(world)),
         patch.object(worker.commands, "log", world.log),
-        patch.object(worker.main, "log", world.log),
+        patch.object(worker.arq_jobs, "log", world.log),
     ):
         yield
