@@ -1,5 +1,6 @@
 """The jobs as arq calls them: whatever fails in one, arq hears nothing of it but `Retry`."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -8,14 +9,15 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
 
-from jobs.schedule import Policy
+from jobs.model import Rejected
+from jobs.schedule import MINUTE, Policy
 from jobs.tools import Account, Loaded, Tools
 from tests.fakes import ScriptedGateway as NobodyAsked
 from tests.keys import CLIENT_ID
-from worker import arq_jobs, connect
+from worker import arq_jobs, connect, records
 from worker.keys import Keys
 from worker.logs import log
-from worker.records import UnknownSchema
+from worker.records import OtherVersions, UnknownSchema
 from worker.store import Store
 
 
@@ -35,6 +37,9 @@ class Failing(Store):
     async def rearm(self, _: str) -> None:
         raise self.fault
 
+    async def reject(self, _: Rejected) -> None:
+        raise self.fault
+
 
 @pytest.mark.parametrize(
     ("fault", "event"),
@@ -49,7 +54,8 @@ async def test_a_wake_up_that_fails_says_so_and_costs_the_worker_nothing(
     fault: Exception, event: str, log_lines: list[EventDict]
 ) -> None:
     tools = Tools(store=Failing(fault), accounts={}, log=log)
-    await arq_jobs.follow_payment({"tools": tools}, f"{CLIENT_ID}:order-1")
+    ctx = {"tools": tools, "other_versions": OtherVersions()}
+    await arq_jobs.follow_payment(ctx, f"{CLIENT_ID}:order-1")
     assert [line["event"] for line in log_lines] == [event]
 
 
@@ -69,12 +75,40 @@ async def test_the_end_of_a_command_job_wakes_nobody() -> None:
     await arq_jobs.rearm({"store": store, "job_id": "a" * 32})
 
 
+@pytest.mark.parametrize(
+    ("fault", "event"),
+    [
+        (RedisConnectionError("away"), "worker.redis_waiting"),
+        (RuntimeError("a bug"), "job.failed"),
+    ],
+)
 async def test_a_wake_up_that_cannot_be_queued_is_left_to_the_sweep(
-    log_lines: list[EventDict],
+    fault: Exception, event: str, log_lines: list[EventDict]
 ) -> None:
-    store = Failing(RedisConnectionError("away"))
+    """What a hook raises ends arq's worker."""
+    store = Failing(fault)
     await arq_jobs.rearm({"store": store, "job_id": store.keys.job("a:b")})
-    assert [line["event"] for line in log_lines] == ["worker.redis_waiting"]
+    assert [line["event"] for line in log_lines] == [event]
+
+
+async def test_a_record_that_cannot_be_read_is_left_to_the_sweep_and_told_once(
+    log_lines: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is due and stays so: queued again at once, its job would spin."""
+    store = Failing(UnknownSchema("record has schema '2'"))
+    shared = {
+        "tools": Tools(store=store, accounts={}, log=log),
+        "store": store,
+        "other_versions": OtherVersions(),
+    }
+    for key in ("a:1", "a:1", "a:2", "a:1"):
+        ctx = shared | {"job_id": store.keys.job(key)}
+        await arq_jobs.follow_payment(ctx, key)
+        await arq_jobs.rearm(ctx)
+    assert [line["payment"] for line in log_lines] == ["a:1", "a:2"]
+    monkeypatch.setattr(records, "TOLD_EVERY", 0)
+    await arq_jobs.follow_payment(shared, "a:1")
+    assert len(log_lines) == 3, "and told again after a while"
 
 
 @pytest.mark.parametrize("job", arq_jobs.COMMAND_JOBS.values())
@@ -91,4 +125,20 @@ async def test_a_command_given_as_a_job_is_tried_again_when_redis_is_away(
     ctx = {"tools": tools, "store": store, "job_id": "j", "enqueue_time": datetime.now(UTC)}
     with pytest.raises(Retry):
         await arq_jobs.command_job(job)(ctx, given)
-    assert [line["event"] for line in log_lines] == ["worker.redis_waiting"]
+    with pytest.raises(Retry):
+        await arq_jobs.command_job(job)(ctx, "malformed")
+    assert [line["event"] for line in log_lines] == ["worker.redis_waiting"] * 2
+
+
+@pytest.mark.parametrize("ahead", [MINUTE, 0, -MINUTE])
+async def test_a_command_is_tried_again_after_the_same_time_whatever_the_workers_clock_says(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """arq adds the delay to its own clock; due it is by Redis'."""
+    store = Failing(RedisConnectionError("away"))
+    real = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: real + ahead * 1_000_000)
+    again = arq_jobs._again({"store": store})
+    assert again.defer_score is not None
+    due = real // 1_000_000 + ahead + again.defer_score - store.now()
+    assert due == pytest.approx(arq_jobs.COMMAND_RETRY, abs=2000)

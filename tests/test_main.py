@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arq.worker import Worker as ArqWorker
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
@@ -32,7 +33,7 @@ from worker import client, connect
 from worker.connect import Unsafe
 from worker.keys import Keys
 from worker.main import policy_of, run_receiver, run_worker, worker_settings
-from worker.settings import BadSettings, Settings, load
+from worker.settings import Settings, load
 
 
 @pytest.fixture
@@ -89,12 +90,13 @@ def test_importing_it_reads_no_environment_and_connects_to_nothing() -> None:
 
 
 def test_the_settings_of_arq_are_made_when_arq_asks_for_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REDIS_URL", raising=False)
-    with pytest.raises(BadSettings, match="REDIS_URL is not set"):
+    with pytest.raises(SystemExit):
         _ = worker.main.WorkerSettings
+    assert "REDIS_URL is not set" in capsys.readouterr().err
     with pytest.raises(AttributeError):
         _ = worker.main.Nonsense
 
@@ -213,6 +215,27 @@ async def test_a_worker_whose_redis_was_away_for_long_starts_afresh(
             await until(lambda: told(redis, Keys()))
             await redis.aclose()
     assert len(named(log_lines, "worker.started")) == 2
+
+
+async def test_a_worker_that_arq_cannot_close_leaves_no_connection_open(
+    settings: Settings, redis: Redis
+) -> None:
+    """arq's closing ends where a job's task has failed; each round would leave some."""
+
+    async def failed() -> None:
+        raise RedisConnectionError("away")
+
+    before = len(await redis.client_list())
+    broken = ArqWorker(**worker_settings(settings), handle_signals=False)
+    await broken.pool.ping()
+    assert len(await redis.client_list()) > before
+    broken.tasks["job"] = asyncio.create_task(failed())
+    await worker.main._close(broken)
+
+    async def closed() -> bool:
+        return len(await redis.client_list()) <= before
+
+    await until(closed, 5)
 
 
 @pytest.mark.parametrize("work", [run_worker, run_receiver])

@@ -22,7 +22,7 @@ from jobs.tools import Tools
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
-from worker.records import UnknownSchema
+from worker.records import OtherVersions, UnknownSchema
 from worker.replies import text_of
 from worker.store import Store
 from worker.strict_json import Unreadable, parse_object
@@ -241,6 +241,7 @@ class CommandStream:
     def __init__(self, redis: Redis, store: Store, keys: Keys, tools: Tools, consumer: str) -> None:
         self._redis, self._store, self._keys = redis, store, keys
         self._tools, self._consumer = tools, consumer
+        self._other_versions = OtherVersions()
 
     async def run(self) -> None:
         """Read for ever; when Redis is away, wait and go on."""
@@ -281,7 +282,8 @@ class CommandStream:
         except (RedisError, OSError):
             raise
         except UnknownSchema as fault:  # for the other version's worker, which shares this stream
-            log.error("record.unreadable", command_id=entry_id, fault=str(fault))
+            if self._other_versions.is_news(entry_id):
+                log.error("record.unreadable", command_id=entry_id, fault=str(fault))
         except Exception:
             log.exception("job.failed", job="command", command_id=entry_id)
             await self._bury_if_hopeless(entry_id, raw, type_)

@@ -11,11 +11,11 @@ import os
 import platform
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from arq.connections import ArqRedis
 from arq.worker import Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -32,8 +32,9 @@ from worker.housekeeping import keep_house
 from worker.keys import Keys
 from worker.logs import configure, log
 from worker.receiver import Trust, start_receiver
+from worker.records import OtherVersions
 from worker.settings import Account as AccountSettings
-from worker.settings import Need, Settings, load
+from worker.settings import BadSettings, Need, Settings, load
 from worker.store import Store
 
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
@@ -44,6 +45,7 @@ RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, i
 #: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
 #: the send ends (github.com/python/cpython/issues/86296): what must end is cancelled once more.
 CANCEL_AGAIN_SECONDS = 0.5
+BAD_SETTINGS = 3  #: the exit code
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 
 
@@ -137,7 +139,7 @@ async def start(ctx: dict[str, Any]) -> None:
     settings: Settings = ctx["settings"]
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     tools, store = await stack.enter_async_context(open_tools(settings))
-    ctx |= {"tools": tools, "store": store}
+    ctx |= {"tools": tools, "store": store, "other_versions": OtherVersions()}
     for group in settings.outcome_groups:
         await make_group(store.redis, store.keys.outcomes, group)
     tasks = [asyncio.create_task(task) for task in companions(settings, tools, store)]
@@ -168,17 +170,10 @@ async def stop(ctx: dict[str, Any]) -> None:
 def worker_settings(settings: Settings) -> dict[str, Any]:
     """arq's settings, as they must be for payments. Each of these defaults loses jobs otherwise."""
     keys = Keys(settings.key_prefix)
-    arq_redis = ArqRedis(
-        connection_pool=connect.pool(settings.redis_url, REDIS_TRIES),
-        job_serializer=queue.serialize,
-        job_deserializer=queue.deserialize,
-        default_queue_name=keys.queue,
-        expires_extra_ms=30 * DAY,
-    )
     commands = [func(command_job(type_), name=name) for name, type_ in COMMAND_JOBS.items()]
     return {
         "functions": [func(follow_payment, name="follow_payment"), *commands],
-        "redis_pool": arq_redis,
+        "redis_pool": queue.Queue(connect.pool(settings.redis_url, REDIS_TRIES), keys.queue),
         "queue_name": keys.queue,
         "job_serializer": queue.serialize,  # never pickle: whoever writes to Redis would run code
         "job_deserializer": queue.deserialize,
@@ -191,7 +186,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         "keep_result": 0,  # a kept result blocks the job's id
         "expires_extra_ms": 30 * DAY,
         "poll_delay": 0.25,
-        "queue_read_limit": 4 * MAX_JOBS,  # or jobs in hand hide those behind them
+        "queue_read_limit": 4 * MAX_JOBS,  # of jobs that are in no worker's hands
         "job_completion_wait": DRAIN_SECONDS,
         "health_check_interval": 5,
         "health_check_key": f"{keys.queue}:health:{platform.node()}-{os.getpid()}",
@@ -250,9 +245,12 @@ async def _drain(worker: Worker, stopping: asyncio.Event) -> None:
 
 
 async def _close(worker: Worker) -> None:
-    """Close what can be closed: with Redis away, arq's own closing fails half-way."""
+    """Close what can be closed: with Redis away or a job cancelled, arq's closing ends half-way."""
+    connections = worker.pool.connection_pool
     with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
         await worker.close()
+    with contextlib.suppress(RedisError, OSError):
+        await connections.disconnect()
     if "stack" in worker.ctx:
         with contextlib.suppress(RedisError, OSError):
             await stop(worker.ctx)
@@ -301,10 +299,17 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def __getattr__(name: str) -> Any:
-    """`WorkerSettings` is made when arq asks for it, so that importing reads no environment."""
+    """`WorkerSettings` is made when arq asks for it, so that importing reads no environment.
+
+    arq's command line knows no exit codes: settings that cannot be used end it as they end ours.
+    """
     if name != "WorkerSettings":
         raise AttributeError(name)
-    settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
+    try:
+        settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
+    except BadSettings as bad:
+        print(f"reconciler: {bad.message}", file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS) from None
     configure(settings.log_format, settings.log_level)
     _speak_for_arq()
     return worker_settings(settings)

@@ -34,13 +34,14 @@ from jobs.tools import LEASE, Account, Tools
 from tests.simulation.gateway import RESEND_AFTER, Body, Gateway, Order, Switches, to_bytes
 from tests.simulation.loop import PROCESS, START, Process, SimLoop
 from tests.simulation.oracles import Oracle, Violation, Wish, order_of
-from tests.simulation.redis import Zset
+from tests.simulation.redis import Zset, run_script
 from tests.simulation.tape import Tape
 from tests.simulation.wire import LATEST, Link, SimRedis, SimScripts, SimServer, SimSession
 from worker.commands import CommandStream
 from worker.gateway import HttpGateway
 from worker.keys import Keys
 from worker.receiver import Visit
+from worker.records import OtherVersions
 from worker.scripts import Confirm, NotDurable
 from worker.signature import Signed, Untrusted, signature_header, verify
 from worker.store import Store
@@ -252,19 +253,15 @@ class World:
         self.mix = replace(self.mix, lost=1000 if begins and not self.healed else 0)
 
     def _step_clock(self, ahead: Ms) -> None:
-        """The clocks of Redis and of the workers are set, and the receiver's to another day.
-
-        A worker's clock stays near Redis': one that is ahead of it wakes each payment again and
-        again until Redis agrees that it is due, which costs steps and shows nothing.
-        """
+        """Redis' clock is set, the workers' are off by minutes, and the receiver's by a day."""
         self.inject("clock step")
         self._set_clocks(ahead, receiver=ahead * 10_000)
 
     def _set_clocks(self, ahead: Ms, receiver: Ms) -> None:
         self.server.ahead = ahead
         self.receiver.wall_ahead = receiver
-        self.shells[0].wall_ahead = ahead + ahead // 50
-        self.shells[1].wall_ahead = ahead
+        self.shells[0].wall_ahead = ahead * 10
+        self.shells[1].wall_ahead = -ahead * 10
         self.server.ring_all()
 
     def _heal(self) -> None:
@@ -456,7 +453,11 @@ class Worker(Shell):
         self.arq = Link(self.world, self.process, tries=30)
         store = self.store(tries=2)
         self.tools = Tools(store=store, accounts=self._accounts(), log=self.world.log)
-        self.ctx: dict[str, Any] = {"tools": self.tools, "store": store}
+        self.ctx: dict[str, Any] = {
+            "tools": self.tools,
+            "store": store,
+            "other_versions": OtherVersions(),
+        }
         commands = CommandStream(store.redis, store, store.keys, self.tools, self.name)
         self.spawn(commands.run())
         self.spawn(self._sweep())
@@ -499,15 +500,17 @@ class Worker(Shell):
         queue = server.live.get(self.world.keys.queue)
         for job, score in queue.items() if isinstance(queue, Zset) else ():
             begun = f"arq:in-progress:{job}"
-            at = score - self.wall_ahead
+            at = score - server.ahead
             if server.exists(begun):
                 at = server.expires[begun] - server.ahead
             first = min(first, at)
         return first
 
     def _due(self) -> list[str]:
-        now = self.world.loop.now + self.wall_ahead
-        return self.world.server.zrangebyscore(self.world.keys.queue, now)
+        its_time = self.world.loop.now + self.wall_ahead
+        args = [its_time, 0, 4 * worker.main.MAX_JOBS]
+        _, jobs = run_script(self.world.server, "due", [self.world.keys.queue], args)
+        return cast(list[str], jobs)
 
     def _start(self, job: str) -> bool:
         server, queue = self.world.server, self.world.keys.queue
