@@ -300,17 +300,21 @@ async def test_nothing_secret_is_in_what_a_process_says(
 # What keeps a process from running
 
 
-@pytest.mark.parametrize("command", ["worker", "receiver"])
-def test_bad_settings_are_all_told_at_once(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [reconciler("worker"), reconciler("receiver"), ARQ_WORKER],
+    ids=["worker", "receiver", "arq"],
+)
+def test_bad_settings_are_all_told_at_once(tmp_path: Path, words: tuple[str, ...]) -> None:
     given = environ("http://nowhere", "Not A Prefix", "https://gateway.example/path")
     given |= {"ALIPAY_PUBLIC_KEYS": "nonsense", "RECONCILER_SCHEDULE": "soon", "LOG_LEVEL": "loud"}
-    with process(tmp_path, given, *reconciler(command)) as refused:
+    with process(tmp_path, given, *words) as refused:
         assert refused.ended() == 3
         assert refused.stdout() == ""
     first, *faults = refused.said.splitlines()
     assert first == "reconciler: the settings cannot be used:"
     wrong = ["REDIS_URL", "RECONCILER_KEY_PREFIX", "ALIPAY_PUBLIC_KEYS", "RECONCILER_SCHEDULE"]
-    wrong += ["LOG_LEVEL"] + (["ALIPAY_GATEWAY_URL"] if command != "receiver" else [])
+    wrong += ["LOG_LEVEL"] + (["ALIPAY_GATEWAY_URL"] if words[-1] != "receiver" else [])
     assert len(faults) == len(wrong)
     for name in wrong:
         assert any(fault.startswith(f"  - {name}") for fault in faults), name

@@ -153,8 +153,7 @@ def _settings(args: argparse.Namespace, need: "Need") -> "Settings":
     try:
         return load(os.environ, args.env_file, overrides, need=need)
     except BadSettings as bad:
-        faults = "\n".join(f"  - {fault}" for fault in bad.faults)
-        raise Fault(BAD_SETTINGS, f"the settings cannot be used:\n{faults}") from None
+        raise Fault(BAD_SETTINGS, bad.message) from None
 
 
 # Processes

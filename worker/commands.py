@@ -22,7 +22,7 @@ from jobs.tools import Tools
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
-from worker.records import Damaged, UnknownSchema
+from worker.records import Damaged, OtherVersions, UnknownSchema
 from worker.replies import text_of
 from worker.store import Store
 from worker.strict_json import Unreadable, parse_object
@@ -241,6 +241,7 @@ class CommandStream:
     def __init__(self, redis: Redis, store: Store, keys: Keys, tools: Tools, consumer: str) -> None:
         self._redis, self._store, self._keys = redis, store, keys
         self._tools, self._consumer = tools, consumer
+        self._other_versions = OtherVersions()
 
     async def run(self) -> None:
         """Read for ever; when Redis is away, wait and go on."""
@@ -281,15 +282,21 @@ class CommandStream:
         except (RedisError, OSError):
             raise
         except UnknownSchema as fault:  # for the other version's worker, which shares this stream
-            log.error("record.unreadable", command_id=entry_id, fault=str(fault))
-            if isinstance(fault, Damaged):  # for nobody, then
-                await self._bury_if_hopeless(entry_id, raw, type_)
+            await self._leave_alone(entry_id, raw, type_, fault)
         except Exception:
             log.exception("job.failed", job="command", command_id=entry_id)
             await self._bury_if_hopeless(entry_id, raw, type_)
         else:
             if done:
                 await self._redis.xack(self._keys.commands, GROUP, entry_id)
+
+    async def _leave_alone(
+        self, entry_id: str, raw: Mapping[Any, Any], type_: str, fault: UnknownSchema
+    ) -> None:
+        if self._other_versions.is_news(entry_id):
+            log.error("record.unreadable", command_id=entry_id, fault=str(fault))
+        if isinstance(fault, Damaged):  # no version can read it
+            await self._bury_if_hopeless(entry_id, raw, type_)
 
     async def _bury(
         self,

@@ -31,6 +31,11 @@ class BadSettings(Exception):
         super().__init__("\n".join(faults))
         self.faults = list(faults)
 
+    @property
+    def message(self) -> str:
+        """What a process says before it ends."""
+        return "the settings cannot be used:" + "".join(f"\n  - {fault}" for fault in self.faults)
+
 
 class Need(Flag):
     """What a process does decides what it must know: a receiver holds no key that can sign."""

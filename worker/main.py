@@ -11,51 +11,44 @@ import os
 import platform
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from arq.connections import ArqRedis
-from arq.worker import Retry, Worker, func
+from arq.worker import Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.follow import follow
 from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
 from jobs.stuck import report_stuck
 from jobs.sweep import sweep
 from jobs.tools import Account, Tools
 from worker import connect, queue
-from worker.commands import (
-    BadCommand,
-    CommandStream,
-    encode_data,
-    execute,
-    make_group,
-    rejection_of,
-)
+from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
+from worker.commands import CommandStream, make_group
 from worker.gateway import HttpGateway, open_session
 from worker.housekeeping import keep_house
 from worker.keys import Keys
 from worker.logs import configure, log, take_over
 from worker.receiver import Trust, start_receiver
-from worker.records import UnknownSchema
+from worker.records import OtherVersions
 from worker.settings import Account as AccountSettings
-from worker.settings import Need, Settings, load
+from worker.settings import BadSettings, Need, Settings, load
 from worker.store import Store
 from worker.watch import WATCH_EVERY, Lookout, Pulse, check_sweep
 
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
-COMMAND_RETRY_SECONDS = 5
 COMMANDS_AGAIN: Ms = SECOND  #: after a bug in reading the commands; it never ends otherwise
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
 #: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
 #: the send ends (github.com/python/cpython/issues/86296): what must end is cancelled once more.
 CANCEL_AGAIN_SECONDS = 0.5
+BAD_SETTINGS = 3  #: the exit code
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 
 
@@ -110,64 +103,6 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
         yield Tools(store=store, accounts=accounts, log=log), store
 
 
-# The worker's jobs, as arq calls them
-
-
-async def follow_payment(ctx: dict[str, Any], key: str) -> None:
-    """One wake-up of one payment."""
-    try:
-        await follow(key, ctx["tools"])
-    except UnknownSchema as fault:
-        log.error("record.unreadable", payment=key, fault=str(fault))
-    except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="follow")
-    except Exception:  # a bug: the lease runs out and another wake-up tries again
-        log.exception("job.failed", payment=key)
-
-
-async def rearm(ctx: dict[str, Any]) -> None:
-    """arq has just deleted a payment's job: queue its next one. What fails here is swept up."""
-    job_id, prefix = ctx["job_id"], ctx["store"].keys.prefix + ":"
-    if not job_id.startswith(prefix):
-        return
-    try:
-        await ctx["store"].rearm(job_id.removeprefix(prefix))
-    except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="rearm")
-
-
-def command_job(type_: str) -> Any:
-    """A command as an arq job: as safe as arq, no safer."""
-
-    async def run(ctx: dict[str, Any], data: Mapping[str, Any] | str) -> None:
-        at = round(ctx["enqueue_time"].timestamp() * 1000)
-        text = data if isinstance(data, str) else encode_data(data)
-        try:
-            done = await execute(type_, text, ctx["job_id"], at, ctx["tools"])
-        except BadCommand as bad:
-            await ctx["store"].reject(rejection_of(bad, type_, ctx["job_id"]))
-            log.warning("command.rejected", command_id=ctx["job_id"], reason=bad.reason)
-        except (RedisError, OSError) as fault:
-            log.warning("worker.redis_waiting", fault=str(fault)[:200], task="command")
-            raise Retry(defer=COMMAND_RETRY_SECONDS) from fault
-        except UnknownSchema as fault:
-            log.error("record.unreadable", command_id=ctx["job_id"], fault=str(fault))
-            raise Retry(defer=COMMAND_RETRY_SECONDS) from fault
-        else:
-            if not done:
-                raise Retry(defer=COMMAND_RETRY_SECONDS)
-
-    return run
-
-
-COMMAND_JOBS = {
-    "track_payment": "payment.track",
-    "cancel_payment": "payment.cancel",
-    "recheck_payment": "payment.recheck",
-    "forget_payment": "payment.forget",
-}
-
-
 # What runs beside the jobs
 
 
@@ -216,7 +151,7 @@ async def start(ctx: dict[str, Any]) -> None:
     settings: Settings = ctx["settings"]
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     tools, store = await stack.enter_async_context(open_tools(settings))
-    ctx |= {"tools": tools, "store": store}
+    ctx |= {"tools": tools, "store": store, "other_versions": OtherVersions()}
     for group in settings.outcome_groups:
         await make_group(store.redis, store.keys.outcomes, group)
     tasks = [asyncio.create_task(task) for task in companions(settings, tools, store)]
@@ -247,17 +182,10 @@ async def stop(ctx: dict[str, Any]) -> None:
 def worker_settings(settings: Settings) -> dict[str, Any]:
     """arq's settings, as they must be for payments. Each of these defaults loses jobs otherwise."""
     keys = Keys(settings.key_prefix)
-    arq_redis = ArqRedis(
-        connection_pool=connect.pool(settings.redis_url, REDIS_TRIES),
-        job_serializer=queue.serialize,
-        job_deserializer=queue.deserialize,
-        default_queue_name=keys.queue,
-        expires_extra_ms=30 * DAY,
-    )
     commands = [func(command_job(type_), name=name) for name, type_ in COMMAND_JOBS.items()]
     return {
         "functions": [func(follow_payment, name="follow_payment"), *commands],
-        "redis_pool": arq_redis,
+        "redis_pool": queue.Queue(connect.pool(settings.redis_url, REDIS_TRIES), keys.queue),
         "queue_name": keys.queue,
         "job_serializer": queue.serialize,  # never pickle: whoever writes to Redis would run code
         "job_deserializer": queue.deserialize,
@@ -270,7 +198,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         "keep_result": 0,  # a kept result blocks the job's id
         "expires_extra_ms": 30 * DAY,
         "poll_delay": 0.25,
-        "queue_read_limit": 4 * MAX_JOBS,  # or jobs in hand hide those behind them
+        "queue_read_limit": 4 * MAX_JOBS,  # of jobs that are in no worker's hands
         "job_completion_wait": DRAIN_SECONDS,
         "health_check_interval": 5,
         "health_check_key": f"{keys.queue}:health:{platform.node()}-{os.getpid()}",
@@ -329,9 +257,12 @@ async def _drain(worker: Worker, stopping: asyncio.Event) -> None:
 
 
 async def _close(worker: Worker) -> None:
-    """Close what can be closed: with Redis away, arq's own closing fails half-way."""
+    """Close what can be closed: with Redis away or a job cancelled, arq's closing ends half-way."""
+    connections = worker.pool.connection_pool
     with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
         await worker.close()
+    with contextlib.suppress(RedisError, OSError):
+        await connections.disconnect()
     if "stack" in worker.ctx:
         with contextlib.suppress(RedisError, OSError):
             await stop(worker.ctx)
@@ -382,10 +313,17 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def __getattr__(name: str) -> Any:
-    """`WorkerSettings` is made when arq asks for it, so that importing reads no environment."""
+    """`WorkerSettings` is made when arq asks for it, so that importing reads no environment.
+
+    arq's command line knows no exit codes: settings that cannot be used end it as they end ours.
+    """
     if name != "WorkerSettings":
         raise AttributeError(name)
-    settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
+    try:
+        settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
+    except BadSettings as bad:
+        print(f"reconciler: {bad.message}", file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS) from None
     configure(settings.log_format, settings.log_level)
     take_over()
     _speak_for_arq()

@@ -1,9 +1,16 @@
-"""Jobs as they lie in arq's queue: JSON with a version, never pickle."""
+"""arq's queue: jobs in it are JSON with a version, never pickle, and its time is Redis'."""
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.client import Pipeline
+
+from jobs.schedule import DAY
+from worker.connect import DiscreetPipeline
+from worker.scripts import Scripts
 from worker.times import MAX_TIME
 
 VERSION = 1
@@ -37,3 +44,40 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "t": lambda value: value is None or _number(2**31 - 1)(value),
     "et": _number(MAX_TIME),
 }
+
+
+class Queue(ArqRedis):
+    """arq's connection, as it must be for payments."""
+
+    def __init__(self, pool: ConnectionPool, name: str) -> None:
+        super().__init__(
+            pool,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+            default_queue_name=name,
+            expires_extra_ms=30 * DAY,
+        )
+        self._scripts = Scripts(self)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return DiscreetPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+    async def zrangebyscore(self, name: str, **asked: Any) -> list[bytes]:  # type: ignore[override]
+        """The ids of jobs to start. arq's worker calls this, to poll, and nobody else does.
+
+        arq asks for scores up to `max`, the time (ms) by its own clock.
+        """
+        args = [asked["max"], asked["start"], asked["num"]]
+        _, ids = await self._scripts.run("due", [name], args)
+        return [id_ for id_ in ids if _is_text(id_)]
+
+
+def _is_text(id_: bytes) -> bool:
+    """A worker that meets an id which it cannot decode ends, and so does each one after it."""
+    try:
+        id_.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

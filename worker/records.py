@@ -1,6 +1,7 @@
 """A payment as a Redis hash and back: the contract's field names, without most defaults."""
 
 import json
+import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -10,6 +11,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from jobs.model import SCHEMA, Money, Payment
 from worker.replies import text_of
 
+TOLD_EVERY = 300  #: seconds
+MANY = 1000  #: unreadable records: who has not seen so many lines sees no more of them either
+
 
 class UnknownSchema(ValueError):
     """A record written by another version of this software: it is left alone."""
@@ -17,6 +21,21 @@ class UnknownSchema(ValueError):
 
 class Damaged(UnknownSchema):
     """A record that no version wrote like this: it is left alone, too."""
+
+
+class OtherVersions:
+    """What is left to another version: told once in five minutes, not at each try."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def is_news(self, key: str) -> bool:
+        now = time.monotonic()
+        self._told = {k: at for k, at in self._told.items() if at > now - TOLD_EVERY}
+        if key in self._told or len(self._told) == MANY:
+            return False
+        self._told[key] = now
+        return True
 
 
 def to_hash(payment: Payment) -> dict[str, str]:

@@ -12,7 +12,19 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from jobs.model import FINAL, Act, Aftercare, Cause, Decision, Event, Ms, Payment, Rejected, Status
+from jobs.model import (
+    FINAL,
+    SCHEMA,
+    Act,
+    Aftercare,
+    Cause,
+    Decision,
+    Event,
+    Ms,
+    Payment,
+    Rejected,
+    Status,
+)
 from jobs.news import Message, Unusable
 from jobs.outcome import outcome, rejection
 from jobs.schedule import DAY, HOUR
@@ -74,7 +86,7 @@ class Store:
     async def _load(self, key: str, lease: str) -> Loaded | None:
         k, client_id = self.keys, key.partition(":")[0]
         names = [k.payment(key), k.inbox(key), k.open, k.brake]
-        _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease])
+        _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease, SCHEMA])
         if not flat:
             if misses < 0:
                 _report_missing([key])

@@ -22,6 +22,7 @@ import jobs.notification
 import jobs.payment
 import jobs.step
 import jobs.turn
+import worker.arq_jobs
 import worker.gateway
 import worker.receiver
 import worker.signature
@@ -655,7 +656,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("cancel_not_repeated", swap(Turn, "cancel_again", _cancel_once)),
     Mutant(
         "cancel_before_the_write",
-        swap(worker.main, "follow", _act_then_write),
+        swap(worker.arq_jobs, "follow", _act_then_write),
         cancel_meets_payment,
         "cancel_meets_payment",
     ),

@@ -316,6 +316,7 @@ def arm(server: Server, queue: str, prefix: str, key: str, at: Ms) -> None:
     ttl = max(0, at - now) + 2592000000
     server.set(f"arq:job:{job}", json.dumps(payload, separators=(",", ":")), ttl)
     server.zadd(queue, at, job)
+    server.delete(f"arq:retry:{job}")
 
 
 def append(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -331,7 +332,7 @@ def _publish(server: Server, stream: str, flat: Sequence[str]) -> None:
 
 def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     payment, inbox, open_, brake = keys
-    id_, client, lease = args
+    id_, client, lease, schema = args
     now = server.clock()
     if lease != "":
         due = server.zscore(open_, id_)
@@ -340,6 +341,8 @@ def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         if not server.exists(payment):
             server.zrem(open_, id_)
             return [[], [], -1]
+        if server.hget(payment, "schema") != schema:
+            return [server.hgetall(payment), [], 0]
         server.zadd(open_, now + int(lease), id_)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
@@ -347,6 +350,20 @@ def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
             server.watch.claimed(id_)
     misses = int(server.hget(brake, client) or 0)
     return [server.hgetall(payment), server.lrange(inbox), misses]
+
+
+def due(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    [queue] = keys
+    its_time, offset, count = map(int, args)
+    free = [
+        job
+        for job in server.zrangebyscore(queue, server.clock(), offset)
+        if not server.exists(f"arq:in-progress:{job}")
+    ][:count]
+    for job in free:
+        if (server.zscore(queue, job) or 0) > its_time:
+            server.zadd(queue, its_time, job)
+    return [free]
 
 
 def erase(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -544,5 +561,5 @@ def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 TWINS: dict[str, Twin] = {
     twin.__name__: twin
-    for twin in (append, claim, erase, overdue, rearm, receive, save, stuck, told, unpark)
+    for twin in (append, claim, due, erase, overdue, rearm, receive, save, stuck, told, unpark)
 }

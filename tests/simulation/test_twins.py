@@ -54,6 +54,7 @@ saves = st.tuples(
         {
             "id": ids,
             "expect": st.sampled_from(["new", "right", "right", "right", "stale"]),
+            "schema": st.sampled_from([1, 1, 1, 2]),
             "at": st.one_of(moments, st.sampled_from(["", "never"])),
             "status": st.sampled_from(["pending", "pending", "cancelling", "succeeded"]),
             "closing": moments,
@@ -97,6 +98,12 @@ calls = st.one_of(
         ),
     ),
     st.tuples(st.just("told"), st.fixed_dictionaries({"id": ids})),
+    st.tuples(
+        st.just("due"),
+        st.fixed_dictionaries(
+            {"ahead": moments, "offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}
+        ),
+    ),
     st.tuples(st.just("rearm"), st.fixed_dictionaries({"id": ids})),
     st.tuples(st.just("unpark"), st.fixed_dictionaries({"id": ids, "before": moments})),
     st.tuples(
@@ -104,7 +111,9 @@ calls = st.one_of(
         st.fixed_dictionaries(
             {
                 "id": ids,
-                "what": st.sampled_from(["finish", "start", "lose payload", "expire", "due"]),
+                "what": st.sampled_from(
+                    ["finish", "start", "begin", "retry", "lose payload", "expire", "due"]
+                ),
             }
         ),
     ),
@@ -115,6 +124,7 @@ calls = st.one_of(
 NEW_AND_OVERDUE: dict[str, Any] = {
     "id": "c:1",
     "expect": "new",
+    "schema": 1,
     "at": -600,
     "status": "pending",
     "closing": -100_000,
@@ -168,6 +178,12 @@ class Pair:
                 await self.redis.zadd(k.open, {key: 1000})
                 self.twin.set(f"arq:in-progress:{job}", "1")
                 self.twin.zadd(k.open, 1000, key)
+            case "begin":
+                await self.redis.set(f"arq:in-progress:{job}", "1")
+                self.twin.set(f"arq:in-progress:{job}", "1")
+            case "retry":
+                await self.redis.set(f"arq:retry:{job}", "1")
+                self.twin.set(f"arq:retry:{job}", "1")
             case "lose payload":
                 await self.redis.delete(f"arq:job:{job}")
                 self.twin.delete(f"arq:job:{job}")
@@ -183,7 +199,12 @@ class Pair:
 
     def _claim(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
-        return [k.payment(key), k.inbox(key), k.open, k.brake], [key, key[0], said.get("lease", "")]
+        return [k.payment(key), k.inbox(key), k.open, k.brake], [
+            key,
+            key[0],
+            said.get("lease", ""),
+            1,
+        ]
 
     _load = _claim
 
@@ -206,6 +227,9 @@ class Pair:
 
     def _told(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.stuck], [said["id"]]
+
+    def _due(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.queue], [now + said["ahead"], said["offset"], said["count"]]
 
     def _rearm(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.open, self.keys.queue], [said["id"], self.keys.prefix]
@@ -232,13 +256,13 @@ class Pair:
     def _save(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
         expect = {"new": 0, "right": self._version(key), "stale": self._version(key) + 1}
-        at = said["at"]
+        at, version = said["at"], str(expect[said["expect"]] + 1)
         write = said | {
             "client": key[0],
             "prefix": k.prefix,
             "expect": expect[said["expect"]],
             "fields": ["status", said["status"], "closingTime", str(now + said["closing"])]
-            + ["version", str(expect[said["expect"]] + 1)],
+            + ["version", version, "schema", str(said["schema"])],
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "data", "{}"] for text in said["events"]],
@@ -348,6 +372,12 @@ def check(runner: asyncio.Runner, url: str, history: Sequence[Call]) -> None:
         ("stuck", {"after": 0, "offset": 0, "count": 3, "most": 2}),
         ("save", NEW_AND_OVERDUE | {"expect": "right", "closing": 0}),
         ("stuck", {"after": 0, "offset": 0, "count": 3, "most": 2}),
+    ]
+)
+@example(
+    history=[
+        ("save", NEW_AND_OVERDUE | {"schema": 2}),
+        ("claim", {"id": "c:1", "lease": "15000"}),
     ]
 )
 @given(history=st.lists(calls, min_size=15, max_size=40))

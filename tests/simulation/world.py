@@ -1,7 +1,7 @@
 """One world: two workers, a receiver, a merchant, a gateway, an attacker, and what befalls them.
 
 Real are `jobs/`, `worker.store`, `worker.scripts`, `worker.gateway`, `worker.messages`,
-`worker.signature`, the receiver's `_keep`, the command stream and the jobs of `worker.main`.
+`worker.signature`, the receiver's `_keep`, the command stream and `worker.arq_jobs`.
 Modelled are arq, Redis, HTTP, RSA and every process's life. Faults stop after a while; from then
 on everything must come to an end that agrees with the gateway's ledger.
 """
@@ -22,6 +22,7 @@ from unittest.mock import patch
 from cryptography.exceptions import InvalidSignature
 from redis.exceptions import RedisError
 
+import worker.arq_jobs
 import worker.commands
 import worker.housekeeping
 import worker.main
@@ -35,7 +36,7 @@ from jobs.tools import LEASE, Account, Tools
 from tests.simulation.gateway import RESEND_AFTER, Body, Gateway, Order, Switches, to_bytes
 from tests.simulation.loop import PROCESS, START, Process, SimLoop
 from tests.simulation.oracles import Oracle, Violation, Wish, order_of
-from tests.simulation.redis import Zset
+from tests.simulation.redis import Zset, run_script
 from tests.simulation.tape import Tape
 from tests.simulation.wire import LATEST, Link, SimRedis, SimScripts, SimServer, SimSession
 from worker.commands import CommandStream
@@ -43,6 +44,7 @@ from worker.gateway import HttpGateway
 from worker.housekeeping import _unpark
 from worker.keys import Keys
 from worker.receiver import Visit
+from worker.records import OtherVersions
 from worker.scripts import Confirm, NotDurable
 from worker.signature import Signed, Untrusted, signature_header, verify
 from worker.store import Store
@@ -287,19 +289,15 @@ class World:
                 self.loop.crash(shell.process)
 
     def _step_clock(self, ahead: Ms) -> None:
-        """The clocks of Redis and of the workers are set, and the receiver's to another day.
-
-        A worker's clock stays near Redis': one that is ahead of it wakes each payment again and
-        again until Redis agrees that it is due, which costs steps and shows nothing.
-        """
+        """Redis' clock is set, the workers' are off by minutes, and the receiver's by a day."""
         self.inject("clock step")
         self._set_clocks(ahead, receiver=ahead * 10_000)
 
     def _set_clocks(self, ahead: Ms, receiver: Ms) -> None:
         self.server.ahead = ahead
         self.receiver.wall_ahead = receiver
-        self.shells[0].wall_ahead = ahead + ahead // 50
-        self.shells[1].wall_ahead = ahead
+        self.shells[0].wall_ahead = ahead * 10
+        self.shells[1].wall_ahead = -ahead * 10
         self.server.ring_all()
 
     def _heal(self) -> None:
@@ -491,7 +489,11 @@ class Worker(Shell):
         self.arq = Link(self.world, self.process, tries=30)
         store = self.store(tries=2)
         self.tools = Tools(store=store, accounts=self._accounts(), log=self.world.log)
-        self.ctx: dict[str, Any] = {"tools": self.tools, "store": store}
+        self.ctx: dict[str, Any] = {
+            "tools": self.tools,
+            "store": store,
+            "other_versions": OtherVersions(),
+        }
         commands = CommandStream(store.redis, store, store.keys, self.tools, self.name)
         self.spawn(commands.run())
         self.spawn(self._sweep())
@@ -536,15 +538,17 @@ class Worker(Shell):
         queue = server.live.get(self.world.keys.queue)
         for job, score in queue.items() if isinstance(queue, Zset) else ():
             begun = f"arq:in-progress:{job}"
-            at = score - self.wall_ahead
+            at = score - server.ahead
             if server.exists(begun):
                 at = server.expires[begun] - server.ahead
             first = min(first, at)
         return first
 
     def _due(self) -> list[str]:
-        now = self.world.loop.now + self.wall_ahead
-        return self.world.server.zrangebyscore(self.world.keys.queue, now)
+        its_time = self.world.loop.now + self.wall_ahead
+        args = [its_time, 0, 4 * worker.main.MAX_JOBS]
+        _, jobs = run_script(self.world.server, "due", [self.world.keys.queue], args)
+        return cast(list[str], jobs)
 
     def _start(self, job: str) -> bool:
         server, queue = self.world.server, self.world.keys.queue
@@ -563,7 +567,7 @@ class Worker(Shell):
             if await self.arq.call(lambda: world.server.exists(f"arq:job:{job}")):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(worker.main.JOB_TIMEOUT / SECOND):
-                        await worker.main.follow_payment(ctx, key)
+                        await worker.arq_jobs.follow_payment(ctx, key)
             if world.oracle.holders.get(key) == self.name:
                 del world.oracle.holders[key]
             else:
@@ -571,7 +575,7 @@ class Worker(Shell):
             await self.arq.call(lambda: self._finish(job))
         except RedisError:
             return world.loop.crash(self.process)
-        await worker.main.rearm(ctx)
+        await worker.arq_jobs.rearm(ctx)
         return None
 
     def _finish(self, job: str) -> None:
@@ -853,6 +857,6 @@ def patched(world: World) -> Iterator[None]:
         patch.object(worker.commands, "log", world.log),
         patch.object(worker.housekeeping, "log", world.log),
         patch.object(worker.store, "log", world.log),
-        patch.object(worker.main, "log", world.log),
+        patch.object(worker.arq_jobs, "log", world.log),
     ):
         yield

@@ -1,10 +1,11 @@
 -- Take hold of a payment that is due: one worker gets it, for the length of a lease.
 -- The new version is the fencing token: whoever held the payment before can save nothing any more.
--- KEYS payment, inbox, open, brake   ARGV id, client id, lease ms ('' = just look)
+-- A record of another schema is shown and not touched: it is for a worker that can read it.
+-- KEYS payment, inbox, open, brake   ARGV id, client id, lease ms ('' = just look), schema
 -- Returns {now, fields, inbox, misses}; fields and inbox are empty where there is nothing to do,
 -- misses is -1 where there should have been something: the payment's record is gone.
 local payment, inbox, open, brake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, client, lease = ARGV[1], ARGV[2], ARGV[3]
+local id, client, lease, schema = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now = now_ms()
 if lease ~= '' then
   local due = redis.call('ZSCORE', open, id)
@@ -13,6 +14,7 @@ if lease ~= '' then
     redis.call('ZREM', open, id) -- nothing is left to wake for
     return {now, {}, {}, -1}
   end
+  if redis.call('HGET', payment, 'schema') ~= schema then return {now, redis.call('HGETALL', payment), {}, 0} end
   redis.call('ZADD', open, string.format('%.0f', now + lease), id)
   local version = next_version(redis.call('HGET', payment, 'version'), now)
   redis.call('HSET', payment, 'version', string.format('%.0f', version))

@@ -19,4 +19,5 @@ local function arm(queue, prefix, id, at, now)
   local ttl = math.max(0, at - now) + 2592000000
   redis.call('SET', 'arq:job:' .. job, payload, 'PX', string.format('%.0f', ttl))
   redis.call('ZADD', queue, string.format('%.0f', at), job)
+  redis.call('DEL', 'arq:retry:' .. job) -- tries count for nothing, and no number there ends arq's worker
 end

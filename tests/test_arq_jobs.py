@@ -1,0 +1,144 @@
+"""The jobs as arq calls them: whatever fails in one, arq hears nothing of it but `Retry`."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from arq.worker import Retry
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.typing import EventDict
+
+from jobs.model import Rejected
+from jobs.schedule import MINUTE, Policy
+from jobs.tools import Account, Loaded, Tools
+from tests.fakes import ScriptedGateway as NobodyAsked
+from tests.keys import CLIENT_ID
+from worker import arq_jobs, connect, records
+from worker.keys import Keys
+from worker.logs import log
+from worker.records import OtherVersions, UnknownSchema
+from worker.store import Store
+
+
+class Failing(Store):
+    """A store where everything fails in one way."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__(Redis(), Keys())
+        self.fault = fault
+
+    async def claim(self, _: str) -> Loaded | None:
+        raise self.fault
+
+    async def load(self, _: str) -> Loaded | None:
+        raise self.fault
+
+    async def rearm(self, _: str) -> None:
+        raise self.fault
+
+    async def reject(self, _: Rejected) -> None:
+        raise self.fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "event"),
+    [
+        (UnknownSchema("record has schema '2'"), "record.unreadable"),
+        (RedisConnectionError("away"), "worker.redis_waiting"),
+        (OSError("away"), "worker.redis_waiting"),
+        (RuntimeError("a bug"), "job.failed"),
+    ],
+)
+async def test_a_wake_up_that_fails_says_so_and_costs_the_worker_nothing(
+    fault: Exception, event: str, log_lines: list[EventDict]
+) -> None:
+    tools = Tools(store=Failing(fault), accounts={}, log=log)
+    ctx = {"tools": tools, "other_versions": OtherVersions()}
+    await arq_jobs.follow_payment(ctx, f"{CLIENT_ID}:order-1")
+    assert [line["event"] for line in log_lines] == [event]
+
+
+async def test_the_next_wake_up_of_a_payment_is_queued_when_one_has_ended(
+    redis_url: str, redis: Redis, prefix: str
+) -> None:
+    store = Store(connect.client(redis_url), Keys(prefix))
+    key = f"{CLIENT_ID}:order-1"
+    await redis.zadd(store.keys.open, {key: 1_800_000_000_000})
+    await arq_jobs.rearm({"store": store, "job_id": store.keys.job(key)})
+    assert await redis.zscore(store.keys.queue, store.keys.job(key)) == 1_800_000_000_000
+    await store.redis.aclose()
+
+
+async def test_the_end_of_a_command_job_wakes_nobody() -> None:
+    store = Failing(AssertionError("woken"))
+    await arq_jobs.rearm({"store": store, "job_id": "a" * 32})
+
+
+@pytest.mark.parametrize(
+    ("fault", "event"),
+    [
+        (RedisConnectionError("away"), "worker.redis_waiting"),
+        (RuntimeError("a bug"), "job.failed"),
+    ],
+)
+async def test_a_wake_up_that_cannot_be_queued_is_left_to_the_sweep(
+    fault: Exception, event: str, log_lines: list[EventDict]
+) -> None:
+    """What a hook raises ends arq's worker."""
+    store = Failing(fault)
+    await arq_jobs.rearm({"store": store, "job_id": store.keys.job("a:b")})
+    assert [line["event"] for line in log_lines] == [event]
+
+
+async def test_a_record_that_cannot_be_read_is_left_to_the_sweep_and_told_once(
+    log_lines: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is due and stays so: queued again at once, its job would spin."""
+    store = Failing(UnknownSchema("record has schema '2'"))
+    shared = {
+        "tools": Tools(store=store, accounts={}, log=log),
+        "store": store,
+        "other_versions": OtherVersions(),
+    }
+    for key in ("a:1", "a:1", "a:2", "a:1"):
+        ctx = shared | {"job_id": store.keys.job(key)}
+        await arq_jobs.follow_payment(ctx, key)
+        await arq_jobs.rearm(ctx)
+    assert [line["payment"] for line in log_lines] == ["a:1", "a:2"]
+    monkeypatch.setattr(records, "TOLD_EVERY", 0)
+    await arq_jobs.follow_payment(shared, "a:1")
+    assert len(log_lines) == 3, "and told again after a while"
+
+
+@pytest.mark.parametrize("job", arq_jobs.COMMAND_JOBS.values())
+async def test_a_command_given_as_a_job_is_tried_again_when_redis_is_away(
+    job: str, log_lines: list[EventDict]
+) -> None:
+    """arq drops a job for any other exception."""
+    given = '{"paymentRequestId": "order-1"}'
+    if job == "payment.track":
+        given = given[:-1] + ', "paymentAmount": {"currency": "USD", "value": "1"}}'
+    store = Failing(RedisConnectionError("away"))
+    account = Account(gateway=NobodyAsked(), policy=Policy(), brake=0)
+    tools = Tools(store=store, accounts={CLIENT_ID: account}, log=log)
+    ctx = {"tools": tools, "store": store, "job_id": "j", "enqueue_time": datetime.now(UTC)}
+    with pytest.raises(Retry):
+        await arq_jobs.command_job(job)(ctx, given)
+    with pytest.raises(Retry):
+        await arq_jobs.command_job(job)(ctx, "malformed")
+    assert [line["event"] for line in log_lines] == ["worker.redis_waiting"] * 2
+
+
+@pytest.mark.parametrize("ahead", [MINUTE, 0, -MINUTE])
+async def test_a_command_is_tried_again_after_the_same_time_whatever_the_workers_clock_says(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """arq adds the delay to its own clock; due it is by Redis'."""
+    store = Failing(RedisConnectionError("away"))
+    real = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: real + ahead * 1_000_000)
+    again = arq_jobs._again({"store": store})
+    assert again.defer_score is not None
+    due = real // 1_000_000 + ahead + again.defer_score - store.now()
+    assert due == pytest.approx(arq_jobs.COMMAND_RETRY, abs=2000)

@@ -1,0 +1,95 @@
+"""The worker's jobs, as arq calls them: nothing that they raise reaches arq but `Retry`.
+
+arq deletes a job for any other exception.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from arq.worker import Retry
+from redis.exceptions import RedisError
+
+from jobs.follow import follow
+from jobs.model import Ms
+from jobs.schedule import SECOND
+from worker.commands import BadCommand, encode_data, execute, rejection_of
+from worker.logs import log
+from worker.records import UnknownSchema
+
+COMMAND_RETRY: Ms = 5 * SECOND
+
+
+async def follow_payment(ctx: dict[str, Any], key: str) -> None:
+    """One wake-up of one payment."""
+    try:
+        await follow(key, ctx["tools"])
+    except UnknownSchema as fault:
+        ctx["left_alone"] = True
+        if ctx["other_versions"].is_news(key):
+            log.error("record.unreadable", payment=key, fault=str(fault))
+    except (RedisError, OSError) as fault:
+        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="follow")
+    except Exception:  # a bug: the lease runs out and another wake-up tries again
+        log.exception("job.failed", payment=key)
+
+
+async def rearm(ctx: dict[str, Any]) -> None:
+    """arq has just deleted a payment's job: queue its next one. What fails here is swept up.
+
+    A payment left alone is due and stays so: offered to the next worker at the sweep's pace.
+    """
+    job_id, prefix = ctx["job_id"], ctx["store"].keys.prefix + ":"
+    if not job_id.startswith(prefix) or ctx.get("left_alone"):
+        return
+    try:
+        await ctx["store"].rearm(job_id.removeprefix(prefix))
+    except (RedisError, OSError) as fault:
+        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="rearm")
+    except Exception:  # a bug: raised from a hook it would end arq's worker
+        log.exception("job.failed", job="rearm")
+
+
+def command_job(type_: str) -> Any:
+    """A command as an arq job: as safe as arq, no safer."""
+
+    async def run(ctx: dict[str, Any], data: Mapping[str, Any] | str) -> None:
+        at = round(ctx["enqueue_time"].timestamp() * 1000)
+        text = data if isinstance(data, str) else encode_data(data)
+        try:
+            done = await _execute_or_reject(type_, text, at, ctx)
+        except (RedisError, OSError) as fault:
+            log.warning("worker.redis_waiting", fault=str(fault)[:200], task="command")
+            raise _again(ctx) from fault
+        except UnknownSchema as fault:
+            if ctx["other_versions"].is_news(ctx["job_id"]):
+                log.error("record.unreadable", command_id=ctx["job_id"], fault=str(fault))
+            raise _again(ctx) from fault
+        else:
+            if not done:
+                raise _again(ctx)
+
+    return run
+
+
+async def _execute_or_reject(type_: str, data: str, at: Ms, ctx: Mapping[str, Any]) -> bool:
+    try:
+        return await execute(type_, data, ctx["job_id"], at, ctx["tools"])
+    except BadCommand as bad:
+        await ctx["store"].reject(rejection_of(bad, type_, ctx["job_id"]))
+        log.warning("command.rejected", command_id=ctx["job_id"], reason=bad.reason)
+        return True
+
+
+def _again(ctx: Mapping[str, Any]) -> Retry:
+    """Later. arq adds the delay to the time by its own clock, but the queue goes by Redis'."""
+    redis_ahead: Ms = ctx["store"].now() - time.time_ns() // 1_000_000
+    return Retry(defer=(COMMAND_RETRY + redis_ahead) / SECOND)
+
+
+COMMAND_JOBS = {
+    "track_payment": "payment.track",
+    "cancel_payment": "payment.cancel",
+    "recheck_payment": "payment.recheck",
+    "forget_payment": "payment.forget",
+}
