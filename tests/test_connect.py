@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from redis.asyncio import Redis, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.typing import EventDict
 
 from worker import connect
@@ -77,6 +78,24 @@ async def test_a_restart_of_the_server_is_a_pause_not_a_failure(tmp_path: Path) 
         server.stop()
         await patient.aclose()
         await hasty.aclose()
+
+
+async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "SOCKET_SECONDS", 1)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    redis = client(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", tries=0)
+    async with asyncio.timeout(15):  # one after the other they would take 30 s
+        pings = await asyncio.gather(*(redis.ping() for _ in range(30)), return_exceptions=True)
+    assert {type(ping) for ping in pings} == {RedisTimeoutError}
+    await redis.aclose()
+    server.close()
 
 
 # Waiting for the server

@@ -157,8 +157,8 @@ def test_all_faults_are_told_together() -> None:
 
 def test_a_missing_setting_is_explained() -> None:
     assert faults({k: v for k, v in COMPLETE.items() if k != "REDIS_URL"}) == [
-        "REDIS_URL is not set. Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS, or"
-        " unix:///path/of/socket."
+        "REDIS_URL is not set. Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS,"
+        " unix:///path/of/socket, or redis+sentinel://host:port,host:port/name/db."
     ]
 
 

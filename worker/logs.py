@@ -38,6 +38,9 @@ EVENTS: Mapping[str, Entry] = {
     "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended."),
     "worker.redis_waiting": Entry(WARNING, "Redis does not answer; the worker waits for it."),
     "worker.redis_back": Entry(INFO, "Redis answers again."),
+    "failover.unprotected": Entry(
+        WARNING, "A failover of Redis would lose events, or stop them: `why` says what to set."
+    ),
     "worker.failed": Entry(ERROR, "The worker broke and starts again. Report the traceback."),
     "receiver.started": Entry(INFO, "The receiver takes notifications from here on."),
     "receiver.stopped": Entry(INFO, "The receiver answered its last request and ended."),
@@ -210,7 +213,7 @@ def redact(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     return {key: _clean(key, value) for key, value in line.items()}
 
 
-_PASSWORD = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_PASSWORD = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=password=)[^&\s]+")
 
 
 def _clean(key: str, value: object) -> object:

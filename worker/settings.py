@@ -101,7 +101,8 @@ class Settings:
         "REDIS_URL",
         values.redis_url,
         None,
-        "Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS, or unix:///path/of/socket.",
+        "Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS, unix:///path/of/socket, or"
+        " redis+sentinel://host:port,host:port/name/db.",
         secret=True,
     )
     key_prefix: str = setting(
@@ -114,8 +115,8 @@ class Settings:
         "DURABILITY",
         values.durability,
         "fsync",
-        "When an event is safe enough to be acknowledged: fsync (on disk), replica:N, or memory"
-        " (development).",
+        "When an event is safe enough to be acknowledged: fsync (on disk), replica:N (N replicas"
+        " have it), fsync+replica:N (on their disks too), or memory (development).",
     )
 
     # The account
