@@ -42,6 +42,11 @@ class Durability:
     replicas: int = 0
 
 
+class RedisChecks(StrEnum):
+    REFUSE = "refuse"  #: a Redis that is known to be unsafe is not used
+    WARN = "warn"  #: it is, after a warning: where somebody else manages it
+
+
 class LogFormat(StrEnum):
     AUTO = "auto"  #: console on a terminal, else JSON
     JSON = "json"
@@ -79,6 +84,12 @@ def choice(kind: type[E]) -> Callable[[str], E]:
             raise ValueError(f"give one of {', '.join(kind)}") from None
 
     return parse
+
+
+def yes_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("give true or false")
+    return text == "true"
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:
