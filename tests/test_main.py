@@ -1,6 +1,7 @@
 """Where the real things meet: one wiring, that survives Redis and ends in good order."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -258,6 +259,26 @@ async def test_what_cannot_be_ended_at_once_is_ended_again(
     await asyncio.sleep(0)
     await worker.main._end([task])
     assert cancels == 3
+
+
+async def test_an_end_that_arq_asks_for_only_once_comes_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker.main, "CANCEL_AGAIN_SECONDS", 0.01)
+
+    async def swallowing() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        await asyncio.sleep(10)
+
+    work = asyncio.create_task(swallowing())
+    again = asyncio.create_task(worker.main._cancel_again(work))
+    await asyncio.sleep(0.1)
+    assert not work.done(), "nobody asked"
+    work.cancel()
+    await asyncio.wait({work}, timeout=5)
+    assert work.cancelled()
+    again.cancel()
 
 
 # One wake-up

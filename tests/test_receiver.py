@@ -685,7 +685,7 @@ async def test_without_redis_nothing_is_acknowledged_and_all_goes_on_when_it_is_
     with own_server() as server:
         client = connect.client(server.url, tries=1)
         store = Store(client, Keys())
-        store.confirm = await connect.check_durability(client, Durability(Persistence.FSYNC))
+        store.confirm = connect.confirmation(Durability(Persistence.FSYNC))
         async with receiving(store) as port:
             await asyncio.to_thread(server.stop)
             away = await send(port, GENUINE.wire())

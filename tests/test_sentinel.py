@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from tests.failover import campaign, cut_off, missing, posts, streaming
 from tests.sentinels import NAME, Cluster, cluster, free_port
-from tests.servers import certificate, end, receiving, until, wait_until
-from worker import connect
-from worker.connect import Unsafe, check_durability, client, confirmation, pool
+from tests.servers import certificate, end, environ, receiving, until, wait_until
+from worker import connect, probes
+from worker.admission import refuse
+from worker.connect import Unsafe, client, confirmation, pool
 from worker.embedded import find_server
 from worker.keys import Keys
+from worker.rights import Role
 from worker.scripts import Confirm, NotDurable
 from worker.sentinel import (
     NoPrimary,
@@ -27,6 +28,7 @@ from worker.sentinel import (
     PrimaryTlsConnection,
     Sentinels,
 )
+from worker.settings import load
 from worker.store import Store
 from worker.values import Durability, Persistence, SentinelUrl, durability, redis_url, sentinel_url
 
@@ -370,10 +372,12 @@ async def test_what_a_failover_would_lose_is_said_at_the_start(
 
 async def looked_at(redis: Redis, text: str) -> tuple[Confirm | None, str]:
     """What a write must wait for, and the beginning of what is said of failovers."""
-    with capture_logs() as lines:
-        confirm = await check_durability(redis, durability(text))
-    said = [line["why"] for line in lines if line["event"] == "failover.unprotected"]
-    return confirm, "".join(said).partition(":")[0]
+    settings = load(environ("unix:///r.sock", "p", "https://gateway.example", DURABILITY=text))
+    facts = await probes.ask(redis, settings, Role.RECEIVER)
+    found = probes.judge(facts, settings)
+    refuse(found)
+    said = [finding.message for finding in found if finding.what == "replicas"]
+    return probes.confirmation(facts, settings.durability), "".join(said).partition(":")[0]
 
 
 async def test_a_plain_url_to_a_server_with_replicas_is_no_better(calm: Cluster) -> None:

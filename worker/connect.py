@@ -8,11 +8,10 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.logs import log
-from worker.replies import text_of
 from worker.scripts import Confirm
 from worker.sentinel import SENTINEL_SECONDS, PrimaryConnection, PrimaryTlsConnection, Sentinels
 from worker.values import Durability, Persistence, SentinelUrl, sentinel_url
@@ -23,7 +22,7 @@ CONFIRM_MS = 3000  #: how long Redis may take to confirm a write
 
 
 class Unsafe(Exception):
-    """Redis cannot keep what `DURABILITY` promises; the message says what to change."""
+    """Payments are not safe here; the message says all that is wrong, and what to change."""
 
 
 class Pool(ConnectionPool):
@@ -54,6 +53,8 @@ def pool(url: str, tries: int) -> ConnectionPool:
         "health_check_interval": 15,
         "retry": Retry(ExponentialBackoff(cap=1, base=0.05), tries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
+        "lib_name": None,  # a user of least privilege may not even say what it is
+        "lib_version": None,
     }
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
@@ -102,6 +103,8 @@ async def wait_for(redis: Redis) -> None:
         try:
             await redis.ping()
         except (RedisError, OSError) as fault:
+            if denied(fault):
+                return  # an answer; what our user may not do is for the probes to say
             log.warning("worker.redis_waiting", fault=str(fault)[:200])
             waited = True
             await asyncio.sleep(delay)
@@ -110,6 +113,11 @@ async def wait_for(redis: Redis) -> None:
             if waited:
                 log.info("worker.redis_back")
             return
+
+
+def denied(fault: BaseException) -> bool:
+    """Whether Redis does not let us; on connecting, redis-py says so in its own way."""
+    return isinstance(fault, NoPermissionError) or isinstance(fault.__cause__, NoPermissionError)
 
 
 def confirmation(durability: Durability) -> Confirm | None:
@@ -122,68 +130,3 @@ def confirmation(durability: Durability) -> Confirm | None:
             return Confirm(("WAIT", replicas, CONFIRM_MS), replicas)
         case Persistence.MEMORY:
             return None
-
-
-async def check_durability(redis: Redis, durability: Durability) -> Confirm | None:
-    """What a write must wait for on this server; `Unsafe` if it cannot be had."""
-    confirm = confirmation(durability)
-    if durability.persistence is Persistence.FSYNC:
-        confirm = await _on_disk(redis, durability.replicas)
-    if durability.persistence is not Persistence.MEMORY and (why := await _gap(redis, durability)):
-        log.warning("failover.unprotected", why=why)
-    return confirm
-
-
-async def _on_disk(redis: Redis, replicas: int) -> Confirm | None:
-    try:
-        await redis.execute_command("WAITAOF", 1, 0, CONFIRM_MS)  # type: ignore[no-untyped-call]
-    except ResponseError as refusal:
-        if "appendonly" in str(refusal):
-            raise Unsafe(
-                "Redis keeps nothing on disk: set `appendonly yes` (and `appendfsync always`),"
-                " or DURABILITY=memory for development"
-            ) from None
-        await _require_fsync_always(redis)
-        return Confirm(("WAIT", replicas, CONFIRM_MS), replicas) if replicas else None
-    return confirmation(Durability(Persistence.FSYNC, replicas))
-
-
-async def _require_fsync_always(redis: Redis) -> None:
-    """An older Redis: every write is safe before its answer, if it is set up so."""
-    if sentinels_of(redis):
-        raise Unsafe(  # the next primary may be set up otherwise, and nobody would look
-            "this Redis knows no WAITAOF, and the next primary may write to disk later: use Redis"
-            " 7.2, or DURABILITY=replica:N"
-        )
-    try:
-        found = await redis.config_get("append*")
-    except ResponseError:
-        raise Unsafe(
-            "Redis knows no WAITAOF and lets us not see its configuration: use Redis 7.2 or later"
-        ) from None
-    have = {text_of(name): text_of(value) for name, value in found.items()}
-    if (have.get("appendonly"), have.get("appendfsync")) != ("yes", "always"):
-        raise Unsafe(
-            "this Redis knows no WAITAOF: set `appendonly yes` and `appendfsync always`,"
-            " or use Redis 7.2 or later"
-        )
-
-
-async def _gap(redis: Redis, durability: Durability) -> str:
-    """What a failover would lose, or stop, and what to set; empty if nothing, or nobody knows."""
-    sentinels, wanted = sentinels_of(redis), durability.replicas
-    try:
-        connected = int((await redis.info("replication"))["connected_slaves"])
-        promotable = await sentinels.promotable() if sentinels else connected
-    except (RedisError, OSError):
-        return ""
-    if connected < wanted:
-        return f"{connected} of {wanted} replicas are connected: no notification is acknowledged"
-    if (sentinels or promotable) and not wanted:
-        return "DURABILITY waits for no replica: set fsync+replica:N, N being all of them"
-    if promotable > wanted:
-        return (
-            f"DURABILITY waits for {wanted} of {promotable} replicas, another may be promoted:"
-            f" wait for {promotable}, or give the others replica-priority 0"
-        )
-    return ""

@@ -38,9 +38,6 @@ EVENTS: Mapping[str, Entry] = {
     "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended."),
     "worker.redis_waiting": Entry(WARNING, "Redis does not answer; the worker waits for it."),
     "worker.redis_back": Entry(INFO, "Redis answers again."),
-    "failover.unprotected": Entry(
-        WARNING, "A failover of Redis would lose events, or stop them: `why` says what to set."
-    ),
     "worker.failed": Entry(ERROR, "The worker broke and starts again. Report the traceback."),
     "receiver.started": Entry(INFO, "The receiver takes notifications from here on."),
     "receiver.stopped": Entry(INFO, "The receiver answered its last request and ended."),
@@ -84,6 +81,18 @@ EVENTS: Mapping[str, Entry] = {
     ),
     "retention.completed": Entry(DEBUG, "What was kept long enough was deleted."),
     "retention.failed": Entry(ERROR, "Housekeeping broke; it is repeated. Report the traceback."),
+    "probes.passed": Entry(INFO, "Redis, clocks and keys are as they must be."),
+    "probe.warned": Entry(WARNING, "Something may be unsafe. Do what the line says."),
+    "probe.alarmed": Entry(
+        ERROR, "Something is unsafe; at a start this ends the process. Do what the line says."
+    ),
+    "probe.failed": Entry(ERROR, "A probe broke; it is repeated. Report the traceback."),
+    "redis.nearly_full": Entry(
+        WARNING, "Redis takes no writes when it is full. Give it more memory."
+    ),
+    "store.lost": Entry(
+        ERROR, "Redis no longer holds what it held: flushed, or another one. Restore it."
+    ),
     "store.empty": Entry(WARNING, "Redis holds nothing of ours: a first start, or data was lost."),
     "library.logged": Entry(WARNING, "A library we use said something; `message` holds it."),
     "log.failed": Entry(ERROR, "A line could not be written. Report its fault."),

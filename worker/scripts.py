@@ -41,6 +41,13 @@ class Scripts:
             if file.name.endswith(".lua") and file.name != "prelude.lua"
         }
 
+    async def load(self) -> None:
+        """Make the server know them all; what it cannot compile it refuses."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for script in self._scripts.values():
+                pipe.script_load(script.script)
+            await pipe.execute()
+
     async def run(
         self, name: str, keys: Sequence[str], args: Sequence[Any], confirm: Confirm | None = None
     ) -> list[Any]:

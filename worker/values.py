@@ -53,6 +53,11 @@ class SentinelUrl:
     password: str | None = field(default=None, repr=False)
 
 
+class RedisChecks(StrEnum):
+    REFUSE = "refuse"  #: a Redis that is known to be unsafe is not used
+    WARN = "warn"  #: it is, after a warning: where somebody else manages it
+
+
 class LogFormat(StrEnum):
     AUTO = "auto"  #: console on a terminal, else JSON
     JSON = "json"
@@ -90,6 +95,12 @@ def choice(kind: type[E]) -> Callable[[str], E]:
             raise ValueError(f"give one of {', '.join(kind)}") from None
 
     return parse
+
+
+def yes_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("give true or false")
+    return text == "true"
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:
