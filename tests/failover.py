@@ -35,7 +35,7 @@ from worker.mock_gateway.ledger import agrees
 
 KEYS = Keys("failover")
 RATE = 250  #: notifications a second
-LIFE_SECONDS = 5  #: of an order: many close while there is no primary
+LIFE_SECONDS = 3  #: of an order: many close while there is no primary
 SCENARIOS = (
     "paid",
     "paid_notification_lost",

@@ -515,7 +515,7 @@ async def _received(store: Store, key: str) -> str:
 
 @pytest.mark.once
 async def test_failovers_under_load_lose_no_ack_and_leave_every_payment_with_its_one_end() -> None:
-    figures = await campaign(rounds=2, payments=8, notifications=500)
+    figures = await campaign(rounds=2, payments=8, notifications=400)
     assert figures.right, figures
     assert figures.rounds == 2 and figures.payments == 16
     assert figures.acked > 100 and figures.refused > 10
