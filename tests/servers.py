@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -20,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -390,7 +392,10 @@ class Process:
 
     def wait_for(self, event: str, seconds: float = 20, **facts: Any) -> dict[str, Any]:
         """The first such line, once it is there."""
-        line: dict[str, Any] = wait_until(lambda: self.find(event, **facts), seconds)[0]
+        try:
+            line: dict[str, Any] = wait_until(lambda: self.find(event, **facts), seconds)[0]
+        except AssertionError:
+            raise AssertionError(f"{event} did not come; this did:\n{self.said}") from None
         return line
 
     @property
@@ -447,14 +452,39 @@ def _bare() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
+class OtherServer(EmbeddedServer):
+    """A server with other options, with a configuration file, or of another make."""
+
+    options: tuple[str, ...] = ()
+    config: Path | None = None
+    program: str | None = None
+
+    def _command(self) -> list[str]:
+        *start, program = (command := super()._command())[: (at := command.index("--port"))]
+        config = [str(self.config)] if self.config else []
+        return [*start, self.program or program, *config, *command[at:], *self.options]
+
+
 @contextmanager
-def own_server() -> Iterator[EmbeddedServer]:
-    """A server that the test may stop and start again."""
+def own_server(
+    *options: str, config: Path | None = None, program: str | None = None
+) -> Iterator[OtherServer]:
+    """A server that the test may stop and start again; `options` are stronger than ours."""
     # /tmp, not the test's folder: a socket's path is short
     with tempfile.TemporaryDirectory(prefix="reconciler-", dir="/tmp") as folder:
-        server = EmbeddedServer(Path(folder))
+        server = OtherServer(Path(folder))
+        server.options, server.config, server.program = options, config, program
         server.start()
         try:
             yield server
         finally:
             server.stop()
+
+
+def debian_redis() -> str:
+    """Debian's Redis 7.0, the oldest that we run on; the test is skipped where it is not."""
+    found = shutil.which("redis-server")
+    said = subprocess.run([found, "--version"], capture_output=True).stdout if found else b""
+    if not found or b"v=7.0." not in said:
+        pytest.skip("needs Redis 7.0: apt-get install redis-server on Debian 12")
+    return found

@@ -141,6 +141,7 @@ def test_help_waits_for_no_library() -> None:
 
 
 def test_track_writes_the_command_and_prints_its_id(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
     code, out, err = line("track", "order-1", "--amount", "USD:599")
     [(entry_id, fields)] = line.redis.xrange(line.keys.commands)
     assert (code, out, err) == (0, f"queued as {entry_id}\n", "")

@@ -2,26 +2,18 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.typing import EventDict
 
 from worker import connect
-from worker.connect import (
-    CONFIRM_MS,
-    Unsafe,
-    check_durability,
-    client,
-    confirmation,
-    pool,
-    wait_for,
-)
-from worker.embedded import EmbeddedServer, embedded_server
+from worker.connect import CONFIRM_MS, client, confirmation, pool, wait_for
+from worker.embedded import EmbeddedServer
 from worker.scripts import Confirm
 from worker.values import Durability, Persistence
 
@@ -79,6 +71,24 @@ async def test_a_restart_of_the_server_is_a_pause_not_a_failure(tmp_path: Path) 
         await hasty.aclose()
 
 
+async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "SOCKET_SECONDS", 1)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    redis = client(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", tries=0)
+    async with asyncio.timeout(15):  # one after the other they would take 30 s
+        pings = await asyncio.gather(*(redis.ping() for _ in range(30)), return_exceptions=True)
+    assert {type(ping) for ping in pings} == {RedisTimeoutError}
+    await redis.aclose()
+    server.close()
+
+
 # Waiting for the server
 
 
@@ -112,6 +122,19 @@ async def test_it_waits_ever_longer_until_the_server_answers(
     ]
 
 
+@pytest.mark.parametrize(("denied", "url"), [("-ping", ""), ("-select", "&db=1")])
+async def test_a_server_that_denies_us_something_answers(
+    redis: Redis, redis_url: str, denied: str, url: str, log_lines: list[EventDict]
+) -> None:
+    """What our user may not do is for the probes to tell."""
+    await redis.execute_command("ACL", "SETUSER", "poor", "on", ">p", "+@all", denied)  # type: ignore[no-untyped-call]
+    poor = client(f"{redis_url}?username=poor&password=p{url}", tries=0)
+    await asyncio.wait_for(wait_for(poor), 5)
+    await poor.aclose()
+    await redis.acl_deluser("poor")
+    assert log_lines == []
+
+
 # Durability
 
 
@@ -122,72 +145,3 @@ def test_what_was_asked_for_is_what_a_write_waits_for(
     durability: Durability, confirm: Confirm | None
 ) -> None:
     assert confirmation(durability) == confirm
-
-
-@pytest.fixture(scope="module")
-def spare_url() -> Iterator[str]:
-    """A server of our own whose configuration a test may spoil."""
-    with embedded_server() as url:
-        yield url
-
-
-@pytest.fixture
-async def spare(spare_url: str) -> AsyncIterator[Redis]:
-    redis = client(spare_url)
-    yield redis
-    await redis.config_set("appendonly", "yes")
-    await redis.config_set("appendfsync", "always")
-    while (await redis.info("persistence"))["aof_rewrite_in_progress"]:
-        await asyncio.sleep(0.01)  # it would not let itself be ended
-    await redis.aclose()
-
-
-@pytest.mark.parametrize(
-    ("durability", "confirm"), [(FSYNC, ON_DISK), (REPLICAS, ON_TWO_REPLICAS), (MEMORY, None)]
-)
-async def test_a_server_that_can_keep_the_promise_is_taken(
-    spare: Redis, durability: Durability, confirm: Confirm | None
-) -> None:
-    assert await check_durability(spare, durability) == confirm
-
-
-async def test_a_server_that_keeps_nothing_on_disk_is_refused(spare: Redis) -> None:
-    await spare.config_set("appendonly", "no")
-    with pytest.raises(Unsafe, match="keeps nothing on disk: set `appendonly yes`"):
-        await check_durability(spare, FSYNC)
-    assert await check_durability(spare, MEMORY) is None
-
-
-@pytest.fixture
-async def old(spare_url: str, spare: Redis) -> AsyncIterator[Redis]:
-    """The spare server as Redis 7.0 would answer: it knows no WAITAOF."""
-    await spare.acl_setuser(
-        "old", True, nopass=True, keys="*", commands=["-waitaof"], categories=["+@all"]
-    )
-    redis = client(f"{spare_url}?username=old&password=x")
-    yield redis
-    await redis.aclose()
-    await spare.acl_deluser("old")
-
-
-async def test_an_older_server_is_taken_if_every_write_is_on_disk_before_its_answer(
-    old: Redis,
-) -> None:
-    assert await check_durability(old, FSYNC) is None
-
-
-@pytest.mark.parametrize(("name", "value"), [("appendfsync", "everysec"), ("appendonly", "no")])
-async def test_an_older_server_that_may_lose_a_write_is_refused(
-    spare: Redis, old: Redis, name: str, value: str
-) -> None:
-    await spare.config_set(name, value)
-    with pytest.raises(Unsafe, match="`appendonly yes` and `appendfsync always`"):
-        await check_durability(old, FSYNC)
-
-
-async def test_an_older_server_that_hides_its_configuration_is_refused(
-    spare: Redis, old: Redis
-) -> None:
-    await spare.execute_command("ACL", "SETUSER", "old", "-config")  # type: ignore[no-untyped-call]
-    with pytest.raises(Unsafe, match="lets us not see its configuration"):
-        await check_durability(old, FSYNC)

@@ -64,6 +64,23 @@ def test_the_server_is_not_reached_from_outside(compose: Any) -> None:
     assert "ports" not in compose["services"]["redis"]
 
 
+def test_with_users_each_process_is_its_own_user_and_the_server_is_set_up_alike(
+    compose: Any,
+) -> None:
+    over = yaml.safe_load((DEPLOY / "compose.acl.yaml").read_text("utf-8"))
+    program, users, *options = over["services"]["redis"]["command"]
+    assert [program, *options] == compose["services"]["redis"]["command"]
+    assert over["services"]["redis"]["configs"] == [{"source": "users", "target": users}]
+    assert over["configs"] == {"users": {"file": "../redis-users.conf"}}
+    made = (DEPLOY / "make-users").read_text("utf-8")
+    for name in ("receiver", "worker"):
+        url = over["services"][name]["environment"]["REDIS_URL"]
+        password = f"REDIS_{name.upper()}_PASSWORD"
+        assert url == f"redis://reconciler-{name}:${{{password}:?}}@redis:6379/0"
+        assert name.upper() in made
+        assert f"\nuser reconciler-{name} " in (DEPLOY / "users.conf").read_text("utf-8")
+
+
 @pytest.mark.skipif(
     subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0
     if shutil.which("docker")

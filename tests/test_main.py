@@ -1,6 +1,7 @@
 """Where the real things meet: one wiring, that survives Redis and ends in good order."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.servers import (
     notification,
     own_server,
     paid,
+    raw_gateway,
     says,
     scripted_gateway,
     send,
@@ -274,6 +276,26 @@ async def test_what_cannot_be_ended_at_once_is_ended_again(
     assert cancels == 3
 
 
+async def test_an_end_that_arq_asks_for_only_once_comes_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker.main, "CANCEL_AGAIN_SECONDS", 0.01)
+
+    async def swallowing() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        await asyncio.sleep(10)
+
+    work = asyncio.create_task(swallowing())
+    again = asyncio.create_task(worker.main._cancel_again(work))
+    await asyncio.sleep(0.1)
+    assert not work.done(), "nobody asked"
+    work.cancel()
+    await asyncio.wait({work}, timeout=5)
+    assert work.cancelled()
+    again.cancel()
+
+
 # What runs beside the jobs
 
 
@@ -349,6 +371,40 @@ async def test_a_receiver_that_starts_before_redis_refuses_until_it_is_there(
             await logged(log_lines, "worker.redis_back")
             reply = await send(port, post)
             assert reply and reply.status == 200
+
+
+async def test_a_receiver_whose_redis_goes_away_while_it_is_looked_at_looks_again(
+    prefix: str, gateway: ScriptedGateway, log_lines: list[EventDict]
+) -> None:
+    with own_server() as server:
+        left = [1, 2, 3]
+
+        async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            """A way to the server that ends, three times, as it is asked what it can promise."""
+            from_redis, to_redis = await asyncio.open_unix_connection(server.socket)
+            answers = asyncio.create_task(_pass(from_redis, writer))
+            while data := await reader.read(65536):
+                if b"WAITAOF" in data and left:
+                    left.pop()
+                    break
+                to_redis.write(data)
+            to_redis.close()
+            await answers
+
+        async with raw_gateway(cut) as url:
+            given = environ(url.replace("http", "redis"), prefix, gateway.url)
+            async with running(run_receiver, load(given)) as task:
+                line = await logged(log_lines, "receiver.started")
+                await logged(log_lines, "worker.redis_waiting")
+                port = int(line["addresses"][0].split(",")[1].strip(" )"))
+                reply = await send(port, notification(paid("order-1")).wire())
+                assert reply and reply.status == 200
+                assert not left and not task.done()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
 
 
 async def test_a_taken_port_is_said_at_once(

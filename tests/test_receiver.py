@@ -6,7 +6,9 @@ Requests are written byte by byte, so that they can be as wrong as a sender can 
 import asyncio
 import gzip
 import json
+import os
 import random
+import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -683,7 +685,7 @@ async def test_without_redis_nothing_is_acknowledged_and_all_goes_on_when_it_is_
     with own_server() as server:
         client = connect.client(server.url, tries=1)
         store = Store(client, Keys())
-        store.confirm = await connect.check_durability(client, Durability(Persistence.FSYNC))
+        store.confirm = connect.confirmation(Durability(Persistence.FSYNC))
         async with receiving(store) as port:
             await asyncio.to_thread(server.stop)
             away = await send(port, GENUINE.wire())
@@ -708,6 +710,28 @@ async def test_a_redis_that_is_full_acknowledges_nothing() -> None:
             await client.config_set("maxmemory", 0)
             room = await send(port, GENUINE.wire())
             assert room and acknowledged(room)
+        await client.aclose()
+
+
+async def test_a_redis_that_is_frozen_is_not_waited_for_longer_than_the_gateway_listens(
+    monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict]
+) -> None:
+    monkeypatch.setattr(receiver, "KEEP_SECONDS", 0.3)
+    monkeypatch.setattr(connect, "SOCKET_SECONDS", 60)
+    with own_server() as server:
+        client = connect.client(server.url, tries=1)
+        async with receiving(Store(client, Keys())) as port:
+            assert server.pid
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                frozen = await send(port, GENUINE.wire())
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            assert frozen and frozen.status == 503
+            assert [line["fault"] for line in log_lines] == ["TimeoutError"]
+            monkeypatch.setattr(receiver, "KEEP_SECONDS", 10)
+            again = await send(port, GENUINE.wire())
+            assert again and acknowledged(again)
         await client.aclose()
 
 

@@ -158,8 +158,8 @@ def test_all_faults_are_told_together() -> None:
 
 def test_a_missing_setting_is_explained() -> None:
     assert faults({k: v for k, v in COMPLETE.items() if k != "REDIS_URL"}) == [
-        "REDIS_URL is not set. Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS, or"
-        " unix:///path/of/socket."
+        "REDIS_URL is not set. Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS,"
+        " unix:///path/of/socket, or redis+sentinel://host:port,host:port/name/db."
     ]
 
 
@@ -225,7 +225,7 @@ def test_a_complete_environment_gives_one_account() -> None:
         ("OUTCOME_GROUPS", "shop, books", ("shop", "books")),
         ("OUTCOME_GROUPS", "", ()),
         ("ALIPAY_NOTIFY_SIGNED_PATH", "/a,/b?c=d", ("/a", "/b?c=d")),
-        ("ALIPAY_NOTIFY_URL", "https://pay.example.com/n", "https://pay.example.com/n"),
+        ("ALIPAY_NOTIFY_URL", "https://a.example.com/notify", "https://a.example.com/notify"),
         ("ALIPAY_NOTIFY_URL", "", None),
         ("ALIPAY_AGENT_TOKEN", "", None),
         ("ALIPAY_GATEWAY_URL", "https://open-na.alipay.com/", "https://open-na.alipay.com"),
@@ -395,6 +395,32 @@ def test_our_own_key_in_place_of_the_gateways_is_noticed() -> None:
 
 
 # What contradicts
+
+CALLED = {"ALIPAY_NOTIFY_URL": "https://pay.example.com/alipay"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"ALIPAY_NOTIFY_PATH": "/alipay/"}, {"ALIPAY_NOTIFY_SIGNED_PATH": "/notify,/pay"}],
+)
+def test_a_path_that_no_genuine_notification_has_signed_is_noticed(given: dict[str, str]) -> None:
+    [fault] = faults(COMPLETE | CALLED | given)
+    assert fault.startswith("ALIPAY_NOTIFY_URL: the gateway signs /alipay, the receiver believes")
+
+
+@pytest.mark.parametrize(
+    "given", [{"ALIPAY_NOTIFY_PATH": "/alipay"}, {"ALIPAY_NOTIFY_SIGNED_PATH": "/old,/alipay"}]
+)
+def test_the_path_that_the_gateway_calls_may_be_the_receivers_or_a_proxys(
+    given: dict[str, str],
+) -> None:
+    assert settings(**CALLED, **given).notify_url == CALLED["ALIPAY_NOTIFY_URL"]
+
+
+def test_a_url_without_a_path_calls_the_root() -> None:
+    bare = {"ALIPAY_NOTIFY_URL": "https://pay.example.com"}
+    assert settings(**bare, ALIPAY_NOTIFY_PATH="/").notify_path == "/"
+    assert "signs /, the receiver" in faults(COMPLETE | bare)[0]
 
 
 def test_tls_needs_both_files(tmp_path: Path) -> None:

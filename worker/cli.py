@@ -241,6 +241,7 @@ def _track(args: argparse.Namespace) -> int:
     settings = _settings(args, Need.COMMANDS)
 
     async def work(redis: Any) -> int:
+        await _check_before_writing(redis, settings)
         entry_id = await client.track(
             redis,
             args.id,
@@ -258,6 +259,18 @@ def _track(args: argparse.Namespace) -> int:
         return OK
 
     return _with_redis(settings, work)
+
+
+async def _check_before_writing(redis: Any, settings: "Settings") -> None:
+    """What the merchant's user can see: above all whether this is the database of the workers."""
+    from worker import admission, probes
+    from worker.rights import Role
+
+    facts = await probes.ask(redis, settings, Role.MERCHANT)
+    found = probes.judge(facts, settings)
+    admission.refuse(found)
+    for finding in found if facts.info else [f for f in found if f.what == "state"]:
+        print(f"reconciler: warning: {finding}", file=sys.stderr)
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -301,7 +314,7 @@ def _age(text: str) -> int:
 def _with_redis(settings: "Settings", work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     from redis.exceptions import RedisError
 
-    from worker.connect import client
+    from worker.connect import Unsafe, client
 
     async def connected() -> int:
         redis = client(settings.redis_url)
@@ -312,6 +325,8 @@ def _with_redis(settings: "Settings", work: Callable[[Any], Coroutine[Any, Any, 
 
     try:
         return asyncio.run(connected())
+    except Unsafe as fault:
+        raise Fault(CHECK_FAILED, str(fault)) from None
     except BrokenPipeError:  # of stdout: one of Redis is a RedisError
         raise
     except (RedisError, OSError) as fault:

@@ -73,6 +73,11 @@ class Keys:
         return self._name("quarantine")
 
     @property
+    def canary(self) -> str:
+        """When a worker first wrote here: gone or another, all else is too."""
+        return self._name("canary")
+
+    @property
     def queue(self) -> str:
         """arq's queue."""
         return f"{self.prefix}:queue"

@@ -107,6 +107,18 @@ EVENTS: Mapping[str, Entry] = {
         WARNING, "A key is not as it should be, and was passed by; `fault` says what is wrong."
     ),
     "retention.failed": Entry(ERROR, "Housekeeping broke; it is repeated. Report the traceback."),
+    "probes.passed": Entry(INFO, "Redis, clocks and keys are as they must be."),
+    "probe.warned": Entry(WARNING, "Something may be unsafe. Do what the line says."),
+    "probe.alarmed": Entry(
+        ERROR, "Something is unsafe; at a start this ends the process. Do what the line says."
+    ),
+    "probe.failed": Entry(ERROR, "A probe broke; it is repeated. Report the traceback."),
+    "redis.nearly_full": Entry(
+        WARNING, "Redis takes no writes when it is full. Give it more memory."
+    ),
+    "store.lost": Entry(
+        ERROR, "Redis no longer holds what it held: flushed, or another one. Restore it."
+    ),
     "store.empty": Entry(WARNING, "Redis holds nothing of ours: a first start, or data was lost."),
     "library.logged": Entry(WARNING, "A library we use said something; `message` holds it."),
     "log.failed": Entry(ERROR, "A line could not be written. Report its fault."),

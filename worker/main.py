@@ -25,7 +25,8 @@ from jobs.schedule import DAY, MINUTE, SECOND, Policy
 from jobs.stuck import report_stuck
 from jobs.sweep import sweep
 from jobs.tools import Account, Tools
-from worker import connect, queue
+from worker import admission, connect, queue
+from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
 from worker.gateway import HttpGateway, open_session
@@ -34,6 +35,7 @@ from worker.keys import Keys
 from worker.logs import configure, log, take_over
 from worker.receiver import Trust, start_receiver
 from worker.records import OtherVersions
+from worker.rights import Role
 from worker.settings import Account as AccountSettings
 from worker.settings import BadSettings, Need, Settings, load
 from worker.store import Store
@@ -48,7 +50,8 @@ RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, i
 #: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
 #: the send ends (github.com/python/cpython/issues/86296): what must end is cancelled once more.
 CANCEL_AGAIN_SECONDS = 0.5
-BAD_SETTINGS = 3  #: the exit code
+BAD_SETTINGS = 3  #: the exit code of a process that cannot use its settings
+UNSAFE = 5  #: the exit code of a process that a check has ended
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 
 
@@ -90,7 +93,6 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     store = store_of(settings, redis)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
-        store.confirm = await connect.check_durability(redis, settings.durability)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
         accounts = {
             client_id: Account(
@@ -115,6 +117,8 @@ async def every(
             await work()
         except (RedisError, OSError) as fault:
             log.warning("worker.redis_waiting", fault=str(fault)[:200])
+        except connect.Unsafe:
+            raise
         except Exception:
             log.exception(event)
         if pulse:
@@ -133,6 +137,7 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
 
     async def housekept() -> None:
         await keep_house(redis, store, settings.retention)
+        await admission.warn_if_nearly_full(redis)
 
     async def watched() -> None:
         check_sweep(pulse)
@@ -151,15 +156,54 @@ async def start(ctx: dict[str, Any]) -> None:
     settings: Settings = ctx["settings"]
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     tools, store = await stack.enter_async_context(open_tools(settings))
-    ctx |= {"tools": tools, "store": store, "other_versions": OtherVersions()}
+    known = ctx.get("admitted") or await admission.admit(store.redis, settings, Role.WORKER)
+    store.confirm = known.confirm
+    ctx |= {"tools": tools, "store": store, "admitted": known}
+    ctx["other_versions"] = OtherVersions()
     for group in settings.outcome_groups:
         await make_group(store.redis, store.keys.outcomes, group)
-    tasks = [asyncio.create_task(task) for task in companions(settings, tools, store)]
+    work = asyncio.current_task()
+    assert work
+    beside = [*companions(settings, tools, store), _watch_or_end(ctx, work), _cancel_again(work)]
+    tasks = [asyncio.create_task(task) for task in beside]
     stack.push_async_callback(_end, tasks)
     log.info("worker.started", accounts=list(tools.accounts), pid=os.getpid())
 
 
-async def _end(tasks: Sequence["asyncio.Future[None]"]) -> None:
+async def _watch_or_end(ctx: dict[str, Any], work: "asyncio.Task[Any]") -> None:
+    """Watch Redis; when it is not safe any more, end arq's worker, and `stop` says why."""
+    try:
+        await _watch(ctx["store"], ctx["settings"], Role.WORKER, ctx["admitted"])
+    except connect.Unsafe as fault:
+        ctx["unsafe"] = fault
+        work.cancel()
+
+
+async def _cancel_again(work: "asyncio.Task[Any]") -> None:
+    """arq cancels its own task once, and that may be lost, see `CANCEL_AGAIN_SECONDS`.
+
+    Twice in a row, as a timeout inside of redis-py looks the same for a moment.
+    """
+    asked = 0
+    while True:
+        await asyncio.sleep(CANCEL_AGAIN_SECONDS)
+        asked = asked + 1 if work.cancelling() else 0
+        if asked > 1:
+            work.cancel()
+
+
+async def _watch(store: Store, settings: Settings, role: Role, known: Admitted) -> None:
+    """Look at Redis again and again; `Unsafe` if another one took its place and is."""
+
+    async def looked() -> None:
+        nonlocal known
+        known = await admission.watch(store.redis, settings, role, known)
+        store.confirm = known.confirm
+
+    await every(settings.sweep_every, looked, "probe.failed")
+
+
+async def _end(tasks: Sequence["asyncio.Future[Any]"]) -> None:
     """Cancel until they end: a first cancel may be lost, see `CANCEL_AGAIN_SECONDS`."""
     left = set(tasks)
     while left:
@@ -174,6 +218,8 @@ async def stop(ctx: dict[str, Any]) -> None:
     if "stack" in ctx:
         await ctx.pop("stack").aclose()
     log.info("worker.stopped", pid=os.getpid())
+    if "unsafe" in ctx:
+        raise ctx.pop("unsafe")
 
 
 # The worker
@@ -213,14 +259,19 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     arq's worker ends whenever Redis does, so each round has a new one.
     """
     probe = connect.client(settings.redis_url, tries=0)
+    known: Admitted | None = None
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         while not stopping.is_set():
-            reached = asyncio.ensure_future(connect.wait_for(probe))
-            await asyncio.wait({stopped, reached}, return_when=asyncio.FIRST_COMPLETED)
-            reached.cancel()
-            if not stopping.is_set():
-                await _work(Worker(**worker_settings(settings), handle_signals=False), stopping)
+            admitted = asyncio.ensure_future(admission.admit(probe, settings, Role.WORKER, known))
+            await asyncio.wait({stopped, admitted}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set():
+                await _end([admitted])
+            else:
+                ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
+                given = worker_settings(settings) | {"ctx": ctx}
+                await _work(Worker(**given, handle_signals=False), stopping)
+                known = ctx["admitted"]
     finally:
         stopped.cancel()
         await probe.aclose()
@@ -290,8 +341,7 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
         stopped = asyncio.ensure_future(stopping.wait())
         await asyncio.wait({stopped, checking}, return_when=asyncio.FIRST_COMPLETED)
         if checking.done():
-            checking.result()  # raises if Redis is unsafe
-        await stopped
+            checking.result()  # raises: Redis is unsafe
     finally:
         await _end([checking, watching])
         await runner.cleanup()
@@ -300,8 +350,10 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def _check(store: Store, settings: Settings) -> None:
-    await connect.wait_for(store.redis)
-    store.confirm = await connect.check_durability(store.redis, settings.durability)
+    """For as long as the receiver runs; until Redis is probed, each write waits for WAITAOF."""
+    known = await admission.admit(store.redis, settings, Role.RECEIVER)
+    store.confirm = known.confirm
+    await _watch(store, settings, Role.RECEIVER, known)
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -327,7 +379,23 @@ def __getattr__(name: str) -> Any:
     configure(settings.log_format, settings.log_level)
     take_over()
     _speak_for_arq()
-    return worker_settings(settings)
+    return worker_settings(settings) | {
+        "on_startup": _or_exit(start),
+        "on_shutdown": _or_exit(stop),
+    }
+
+
+def _or_exit(step: Callable[[dict[str, Any]], Awaitable[None]]) -> Any:
+    """arq's command line knows no exit codes: a Redis that is unsafe ends it as ours ends."""
+
+    async def run(ctx: dict[str, Any]) -> None:
+        try:
+            await step(ctx)
+        except connect.Unsafe as fault:
+            print(f"reconciler: {fault}", file=sys.stderr)
+            raise SystemExit(UNSAFE) from None
+
+    return run
 
 
 def _speak_for_arq() -> None:

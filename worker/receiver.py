@@ -32,6 +32,9 @@ from worker.strict_json import Unreadable
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+#: Time for Redis to keep a message. Its timeouts and tries would add up to half a minute where a
+#: host is frozen, and nobody listens that long.
+KEEP_SECONDS = 10.0
 #: Real notifications have about 1 KB; what is far larger is not read, let alone verified.
 MAX_BODY_BYTES = 64 * 1024
 #: Time for a body to arrive: the gateway sends it at once, a slow sender only holds a connection.
@@ -98,7 +101,8 @@ def create_app(trust: Trust, store: Store) -> web.Application:
         visit = Visit(request)
         try:
             message = await _verified(visit, trust)
-            result = await _keep(visit, message, store)
+            async with asyncio.timeout(KEEP_SECONDS):
+                result = await _keep(visit, message, store)
         except Untrusted as doubt:
             return _refuse(visit, doubt.reason)
         except (RedisError, OSError) as fault:

@@ -19,6 +19,13 @@ class Confirm:
 
     command: tuple[str | int, ...]
     at_least: int
+    replicas: int = 0  #: of WAITAOF's two counts, the second
+
+    def holds(self, answer: Any) -> bool:
+        """Whether this answer of Redis says so: `WAIT` gives one count, `WAITAOF` two."""
+        counts = answer if isinstance(answer, list) else [answer]
+        wanted = (self.at_least, self.replicas)
+        return all(count >= least for count, least in zip(counts, wanted, strict=False))
 
 
 class Scripts:
@@ -34,6 +41,13 @@ class Scripts:
             if file.name.endswith(".lua") and file.name != "prelude.lua"
         }
 
+    async def load(self) -> None:
+        """Make the server know them all; what it cannot compile it refuses."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for script in self._scripts.values():
+                pipe.script_load(script.script)
+            await pipe.execute()
+
     async def run(
         self, name: str, keys: Sequence[str], args: Sequence[Any], confirm: Confirm | None = None
     ) -> list[Any]:
@@ -43,10 +57,8 @@ class Scripts:
         except NoScriptError:  # the server was restarted; nothing has run
             await self._redis.script_load(self._scripts[name].script)
             answers = await self._send(name, keys, args, confirm)
-        if confirm is not None:
-            safe = answers[1][0] if isinstance(answers[1], list) else answers[1]
-            if safe < confirm.at_least:
-                raise NotDurable(f"{confirm.command[0]} answered {answers[1]}")
+        if confirm is not None and not confirm.holds(answers[1]):
+            raise NotDurable(f"{confirm.command[0]} answered {answers[1]}")
         result: list[Any] = answers[0]
         return result
 

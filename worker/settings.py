@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from jobs.model import Ms, OnTimeout
 from worker import secrecy, values
@@ -16,7 +17,16 @@ from worker.environment import (
     declared,
     setting,
 )
-from worker.values import DAY, Durability, LogFormat, LogLevel, duration, integer, seconds
+from worker.values import (
+    DAY,
+    Durability,
+    LogFormat,
+    LogLevel,
+    RedisChecks,
+    duration,
+    integer,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -101,7 +111,8 @@ class Settings:
         "REDIS_URL",
         values.redis_url,
         None,
-        "Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS, or unix:///path/of/socket.",
+        "Redis 7 or Valkey: redis://host:port/db, rediss:// for TLS, unix:///path/of/socket, or"
+        " redis+sentinel://host:port,host:port/name/db.",
         secret=True,
     )
     key_prefix: str = setting(
@@ -114,8 +125,21 @@ class Settings:
         "DURABILITY",
         values.durability,
         "fsync",
-        "When an event is safe enough to be acknowledged: fsync (on disk), replica:N, or memory"
-        " (development).",
+        "When an event is safe enough to be acknowledged: fsync (on disk), replica:N (N replicas"
+        " have it), fsync+replica:N (on their disks too), or memory (development).",
+    )
+    redis_checks: RedisChecks = setting(
+        "REDIS_CHECKS",
+        values.choice(RedisChecks),
+        "refuse",
+        "What to do about a Redis that is known to be unsafe: refuse it, or only warn, where it is"
+        " managed by somebody else.",
+    )
+    require_state: bool = setting(
+        "REQUIRE_STATE",
+        values.yes_no,
+        "false",
+        "Whether to refuse a Redis that holds nothing of ours: true, once a worker has run.",
     )
 
     # The account
@@ -328,6 +352,14 @@ def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
         yield "TLS_CERT_FILE and TLS_KEY_FILE belong together: set both or none"
     if found.get("retention", 0) < sum(found.get("aftercare_schedule", ())):
         yield "RETENTION_DAYS: shorter than AFTERCARE_SCHEDULE takes; keep records longer"
+    if found.get("notify_url"):
+        called = urlsplit(found["notify_url"]).path or "/"
+        believed = found.get("notify_signed_paths") or (found.get("notify_path", called),)
+        if called not in believed:
+            yield (
+                f"ALIPAY_NOTIFY_URL: the gateway signs {called}, the receiver believes only"
+                f" {' and '.join(believed)}: set ALIPAY_NOTIFY_PATH or ALIPAY_NOTIFY_SIGNED_PATH"
+            )
     if "private_key" in found:
         ours = found["private_key"].public_key().public_numbers()
         for version, key in found.get("public_keys", {}).items():

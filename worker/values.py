@@ -6,12 +6,12 @@ The messages never repeat the text: some of it is secret.
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from jobs.model import Ms
 
@@ -39,7 +39,23 @@ class Persistence(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Durability:
     persistence: Persistence
-    replicas: int = 0
+    replicas: int = 0  #: how many must have it; with fsync: on their disks, as on the primary's
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """What a `redis+sentinel://` URL says."""
+
+    sentinels: tuple[tuple[str, int], ...]  #: hosts and ports
+    name: str  #: of the primary, as the sentinels know it
+    url: str = field(repr=False)  #: of a primary at any address: its scheme, password, database
+    username: str | None = None  #: for the sentinels themselves
+    password: str | None = field(default=None, repr=False)
+
+
+class RedisChecks(StrEnum):
+    REFUSE = "refuse"  #: a Redis that is known to be unsafe is not used
+    WARN = "warn"  #: it is, after a warning: where somebody else manages it
 
 
 class LogFormat(StrEnum):
@@ -79,6 +95,12 @@ def choice(kind: type[E]) -> Callable[[str], E]:
             raise ValueError(f"give one of {', '.join(kind)}") from None
 
     return parse
+
+
+def yes_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("give true or false")
+    return text == "true"
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:
@@ -133,11 +155,11 @@ def listed(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 
 
 def durability(text: str) -> Durability:
-    mode = re.fullmatch(r"fsync|memory|replica:([1-9])", text)
-    if not mode:
-        raise ValueError("give fsync, replica:N (N replicas, 1 to 9) or memory")
-    persistence, _, replicas = text.partition(":")
-    return Durability(Persistence(persistence), int(replicas or 0))
+    mode = re.fullmatch(r"(fsync|memory|(?:fsync\+)?replica)(?::([1-9]))?", text)
+    if not mode or ("replica" in mode[1]) != bool(mode[2]):
+        hint = "give fsync, replica:N or fsync+replica:N (N replicas, 1 to 9), or memory"
+        raise ValueError(hint)
+    return Durability(Persistence(mode[1].partition("+")[0]), int(mode[2] or 0))
 
 
 def existing_file(text: str) -> Path:
@@ -150,8 +172,12 @@ def existing_file(text: str) -> Path:
 
 
 def redis_url(text: str) -> str:
-    hint = "give redis://host:port/db, rediss:// for TLS, or unix:///path/of/socket"
-    url = _split(text, hint)
+    hint = (
+        "give redis://host:port/db, rediss:// for TLS, redis+sentinel://host,host/name/db, or"
+        " unix:///path/of/socket"
+    )
+    through_sentinel = sentinel_url(text)
+    url = _split(through_sentinel.url if through_sentinel else text, hint)
     if url.scheme == "unix":
         _require(url.path, hint)
     else:
@@ -160,6 +186,57 @@ def redis_url(text: str) -> str:
     weakened = {"ssl_cert_reqs", "ssl_check_hostname"} & parse_qs(url.query).keys()
     _require(not weakened, "leave out ssl_cert_reqs and ssl_check_hostname: always checked")
     return text
+
+
+_SENTINEL_URL = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://((?P<login>[^@/?#]*)@)?(?P<hosts>[^@/?#]*)"
+    r"(/(?P<name>[^/?#]*))?(/(?P<db>[^/?#]*))?(\?(?P<query>[^#]*))?"
+)
+_SENTINEL = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+SENTINEL_PORT = 26379
+
+
+def sentinel_url(text: str) -> SentinelUrl | None:
+    """The parts of `redis+sentinel://[user:password@]host:port,host:port/name/db`.
+
+    None for a URL of another scheme. User and password are the primary's; those of the sentinels
+    stand in the query: `sentinel_username`, `sentinel_password`.
+    """
+    if not text.startswith(("redis+sentinel:", "rediss+sentinel:")):
+        return None
+    hint = (
+        "give redis+sentinel://host:port,host:port/name/db: the sentinels, and the primary's name"
+    )
+    parts = _SENTINEL_URL.fullmatch(text)
+    if not parts:
+        raise ValueError(hint)
+    _require(parts["hosts"], hint)
+    _require(parts["name"], f"{hint}, by which the sentinels know it")
+    _require(
+        re.fullmatch(r"[A-Za-z0-9._-]+", parts["name"]), "a primary's name has A-Z a-z 0-9 . _ -"
+    )
+    _require(re.fullmatch(r"[0-9]*", parts["db"] or ""), f"{hint}; a database is a number")
+    query = {name: values[0] for name, values in parse_qs(parts["query"] or "").items()}
+    username, password = query.pop("sentinel_username", None), query.pop("sentinel_password", None)
+    login = f"{parts['login']}@" if parts["login"] else ""
+    return SentinelUrl(
+        sentinels=_sentinels(parts["hosts"]),
+        name=parts["name"],
+        url=f"{parts['scheme']}://{login}primary/{parts['db'] or ''}?{urlencode(query)}",
+        username=username,
+        password=password,
+    )
+
+
+def _sentinels(text: str) -> tuple[tuple[str, int], ...]:
+    found = []
+    for part in text.split(","):
+        address = _SENTINEL.fullmatch(part)
+        if not address or not 0 < int(address[2] or SENTINEL_PORT) < 65536:
+            raise ValueError("give every sentinel as host or host:port, separated by commas")
+        found.append((address[1].strip("[]"), int(address[2] or SENTINEL_PORT)))
+    _require(len(set(found)) == len(found), "name each sentinel once")
+    return tuple(found)
 
 
 def gateway_url(text: str) -> str:

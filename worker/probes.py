@@ -1,0 +1,418 @@
+"""What is looked at before anything is promised: Redis, the clocks, the keys.
+
+`ask` gathers what can be known, by INFO and by trying; each probe judges it. What is known to be
+wrong refuses, what cannot be known warns.
+"""
+
+import base64
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from jobs.model import Ms
+from jobs.schedule import MINUTE, SECOND
+from worker import connect, rights
+from worker.keys import Keys
+from worker.replies import text_of
+from worker.rights import Role
+from worker.scripts import Confirm, Scripts
+from worker.settings import Account, Settings
+from worker.signature import Reason, Signed, Untrusted, signature_header, verify
+from worker.values import Durability, Persistence, RedisChecks
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+OLDEST = (7, 0)  #: ACLs with selectors, XAUTOCLAIM's answer, EXPIRE's flags: what we are tested on
+CLOCK_MAY_DIFFER: Ms = MINUTE  #: a worker wakes payments by its own clock, Redis counts by its
+FULL = 0.8  #: of maxmemory: the last fifth is the time there is to act
+
+
+class Level(StrEnum):
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or cannot be known to be right."""
+
+    what: str
+    level: Level
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}"
+
+
+class WaitAof(StrEnum):
+    """What Redis answers when it is asked to confirm that a write is on disk."""
+
+    WORKS = "works"
+    OFF = "off"  #: it keeps nothing on disk
+    DENIED = "denied"  #: our user may not ask
+    UNKNOWN = "unknown"  #: before Redis 7.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of Redis; what is missing in `info` and `config` was not told."""
+
+    info: Mapping[str, Any]
+    config: Mapping[str, str]
+    waitaof: WaitAof
+    lacking: Sequence[str]  #: commands that our user needs and may not send
+    scripts: str  #: what is wrong with our scripts on this server; empty if nothing
+    clock_ahead: Ms  #: how far Redis' clock is ahead of ours
+    canary: str | None  #: None where we may not see it, empty where there is none
+    sentinel: bool = False  #: whether sentinels say where it is
+    promotable: int | None = None  #: how many replicas they may make the primary, if they tell
+
+    @property
+    def run_id(self) -> str:
+        """Another one after each start of the server."""
+        return str(self.info.get("run_id", ""))
+
+
+# Asking
+
+
+async def ask(
+    redis: Redis, settings: Settings, role: Role, clock: Callable[[], float] = time.time
+) -> Facts:
+    """Everything that the probes judge. Connection failures are raised."""
+    keys = Keys(settings.key_prefix)
+    try:
+        facts = await glance(redis, keys, clock)
+        if role is Role.MERCHANT:
+            return facts
+        if _to_disk(settings.durability):
+            facts = replace(facts, waitaof=await _waitaof(redis))
+        return replace(
+            facts,
+            config=await _config(redis, facts),
+            lacking=await rights.lacking(redis, role.sends(keys, settings.durability)),
+            scripts=await _scripts(redis),
+            sentinel=connect.sentinels_of(redis) is not None,
+            promotable=await _promotable(redis),
+        )
+    except RedisError as fault:
+        if not connect.denied(fault):  # as early as on connecting: SELECT of the URL's database
+            raise
+        return replace(_NOTHING, lacking=[str(fault)])
+
+
+async def glance(redis: Redis, keys: Keys, clock: Callable[[], float] = time.time) -> Facts:
+    """What can change while Redis runs, in one round trip."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.info()
+        pipe.get(keys.canary)
+        before = clock()
+        said = await pipe.execute(raise_on_error=False)
+        after = clock()
+    now, info, canary = map(_allowed, said)
+    return replace(
+        _NOTHING,
+        info=info or {},
+        clock_ahead=_ahead(now[0] + now[1] / 1e6, before, after) if now else 0,
+        canary=None if isinstance(said[2], ResponseError) else text_of(canary or ""),
+    )
+
+
+#: What `glance` leaves out.
+TRIED = ("config", "waitaof", "lacking", "scripts", "sentinel", "promotable")
+
+_NOTHING = Facts(
+    info={}, config={}, waitaof=WaitAof.WORKS, lacking=(), scripts="", clock_ahead=0, canary=None
+)
+
+
+def _allowed(answer: Any) -> Any:
+    """The answer; None where Redis gives none to us. That it is still loading is raised."""
+    if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+        raise answer
+    return None if isinstance(answer, ResponseError) else answer
+
+
+def _ahead(theirs: float, before: float, after: float) -> Ms:
+    """How far outside of the time that the answer took; seconds in, milliseconds out."""
+    return round((max(0, theirs - after) + min(0, theirs - before)) * SECOND)
+
+
+async def _config(redis: Redis, facts: Facts) -> Mapping[str, str]:
+    """Only what could not be known without: managed servers and careful users have no CONFIG."""
+    found: dict[Any, Any] = {}
+    with contextlib.suppress(ResponseError):
+        if "maxmemory_policy" not in facts.info:
+            found |= await redis.config_get("maxmemory-policy")
+        if facts.waitaof is WaitAof.UNKNOWN:
+            found |= await redis.config_get("appendfsync")
+    return {text_of(name): text_of(value) for name, value in found.items()}
+
+
+async def _waitaof(redis: Redis) -> WaitAof:
+    try:
+        await redis.execute_command("WAITAOF", 1, 0, connect.CONFIRM_MS)  # type: ignore[no-untyped-call]
+    except NoPermissionError:
+        return WaitAof.DENIED
+    except ResponseError as refusal:
+        return WaitAof.OFF if "appendonly" in str(refusal) else WaitAof.UNKNOWN
+    return WaitAof.WORKS
+
+
+async def _promotable(redis: Redis) -> int | None:
+    sentinels = connect.sentinels_of(redis)
+    if sentinels is None:
+        return None
+    with contextlib.suppress(RedisError, OSError):
+        return await sentinels.promotable()
+    return None
+
+
+async def _scripts(redis: Redis) -> str:
+    """Loads them, too: after a restart of Redis a receiver need not wait for it."""
+    try:
+        await Scripts(redis).load()
+    except NoPermissionError:
+        return ""  # told with the other rights
+    except ResponseError as fault:
+        return str(fault)
+    return ""
+
+
+def _to_disk(durability: Durability) -> bool:
+    return durability.persistence is Persistence.FSYNC
+
+
+# Judging
+
+
+def probe_version(facts: Facts, _: Settings) -> Finding | None:
+    said = str(facts.info.get("redis_version", ""))
+    numbers = tuple(int(part) for part in said.split(".")[:2] if part.isdigit())
+    if not numbers:
+        return _unknown("version", "its version", "make sure that it is Redis 7.0 or later")
+    if numbers >= OLDEST:
+        return None
+    return _wrong("version", f"Redis {said} is too old", "use Redis 7.0 or later, or Valkey")
+
+
+def probe_cluster(facts: Facts, _: Settings) -> Finding | None:
+    if not (facts.info.get("cluster_enabled") or facts.info.get("redis_mode") == "cluster"):
+        return None
+    return _wrong(
+        "cluster",
+        "this is a Redis Cluster, where no script can change a payment's keys together",
+        "use a single primary, with Sentinel or not",
+    )
+
+
+def probe_eviction(facts: Facts, _: Settings) -> Finding | None:
+    told = facts.info.get("maxmemory_policy") or facts.config.get("maxmemory-policy")
+    if told is None:
+        return _unknown("eviction", "what it does when full", "set `maxmemory-policy noeviction`")
+    if told == "noeviction":
+        return None
+    message = f"Redis forgets payments when it is full (maxmemory-policy {told})"
+    return _wrong("eviction", message, "set `maxmemory-policy noeviction`")
+
+
+def probe_persistence(facts: Facts, settings: Settings) -> Finding | None:
+    """Whether what is answered is on disk; with other promises this is not asked."""
+    on_disk = facts.info.get("aof_enabled")
+    if settings.durability.persistence is Persistence.REPLICA and on_disk == 0:
+        message = "Redis keeps nothing on disk: replicas that restart together lose all"
+        return Finding("persistence", Level.WARN, message, "set `appendonly yes`")
+    if not _to_disk(settings.durability):
+        return None
+    if facts.waitaof is WaitAof.OFF or on_disk == 0:
+        remedy = (
+            "set `appendonly yes` and `appendfsync always`, or DURABILITY=memory in development"
+        )
+        return _wrong("persistence", "Redis keeps nothing on disk", remedy)
+    if facts.waitaof is WaitAof.DENIED:
+        message = "our user may not ask whether a write is on disk"
+        return _wrong("persistence", message, "give it +waitaof, see deploy/users.conf")
+    return _fsync_always(facts) if facts.waitaof is WaitAof.UNKNOWN else None
+
+
+def _fsync_always(facts: Facts) -> Finding | None:
+    """An older Redis: every write is safe before its answer, if it is set up so."""
+    if facts.sentinel:  # the next primary may be set up otherwise
+        message = "this Redis knows no WAITAOF, and the next primary may write to disk later"
+        return _wrong("persistence", message, "use Redis 7.2, or DURABILITY=replica:N")
+    told, remedy = facts.config.get("appendfsync"), "set `appendfsync always`, or use Redis 7.2"
+    if told is None:
+        return _unknown("persistence", "whether each write is on disk when answered", remedy)
+    if told == "always":
+        return None
+    message = f"this Redis knows no WAITAOF, and with appendfsync {told} a power cut takes writes"
+    return _wrong("persistence", message, remedy)
+
+
+def probe_replicas(facts: Facts, settings: Settings) -> Finding | None:
+    """Whether a failover would lose what was acknowledged, or stop it."""
+    wanted = settings.durability.replicas
+    there = facts.info.get("connected_slaves", wanted)
+    promotable = there if facts.promotable is None else facts.promotable
+    if settings.durability.persistence is Persistence.MEMORY:
+        return None
+    if there < wanted:
+        message = f"{there} of {wanted} replicas are connected: no notification is acknowledged"
+        return Finding("replicas", Level.WARN, message, "start the others, or set DURABILITY")
+    if (facts.sentinel or promotable) and not wanted:
+        message = "DURABILITY waits for no replica: a failover loses what was acknowledged"
+        return Finding("replicas", Level.WARN, message, "set fsync+replica:N, N being all of them")
+    if promotable > wanted:
+        message = f"DURABILITY waits for {wanted} of {promotable} replicas, another may be promoted"
+        remedy = f"wait for {promotable}, or give the others replica-priority 0"
+        return Finding("replicas", Level.WARN, message, remedy)
+    return None
+
+
+def probe_rights(facts: Facts, _: Settings) -> Finding | None:
+    if not facts.lacking:
+        return None
+    message = f"our user of Redis may not send, or Redis does not know: {'; '.join(facts.lacking)}"
+    return _wrong("rights", message, "give the rights in deploy/users.conf")
+
+
+def probe_scripts(facts: Facts, _: Settings) -> Finding | None:
+    if not facts.scripts:
+        return None
+    message = f"Redis does not take our scripts ({facts.scripts})"
+    return _wrong("scripts", message, "use Redis 7.0 or later, or Valkey, with its Lua")
+
+
+def probe_clock(facts: Facts, _: Settings) -> Finding | None:
+    seconds = facts.clock_ahead / SECOND
+    if abs(facts.clock_ahead) <= CLOCK_MAY_DIFFER:
+        return None
+    message = f"our clock and that of Redis differ by {abs(seconds):.0f} s"
+    return _wrong("clock", message, "set both by NTP")
+
+
+def probe_memory(facts: Facts, _: Settings) -> Finding | None:
+    if (share := memory_share(facts.info)) < FULL:
+        return None
+    message = f"Redis is {share:.0%} full; when it is full it takes no writes"
+    return Finding("memory", Level.WARN, message, "give it more memory, or raise `maxmemory`")
+
+
+def memory_share(info: Mapping[str, Any]) -> float:
+    """How much of maxmemory is used, as Redis counts it; 0 where there is no limit."""
+    used = info.get("used_memory", 0) - info.get("mem_not_counted_for_evict", 0)
+    limit = info.get("maxmemory", 0)
+    return float(used / limit) if limit else 0.0
+
+
+def probe_state(facts: Facts, settings: Settings) -> Finding | None:
+    if facts.canary != "":
+        return None
+    level = Level.REFUSE if settings.require_state else Level.WARN
+    message = "Redis holds nothing of ours: a first start, another database, or data was lost"
+    remedy = "check REDIS_URL and the data; REQUIRE_STATE=true refuses this, false allows it"
+    return Finding("state", level, message, remedy)
+
+
+def probe_keys(_: Facts, settings: Settings) -> Finding | None:
+    """Whether our keys sign and the gateway's refuse what they did not sign."""
+    ours = [
+        f"ALIPAY_PRIVATE_KEY of {client_id}"
+        for client_id, account in settings.accounts.items()
+        if not _signs(settings.notify_path, account)
+    ]
+    theirs = [
+        f"version {version} in ALIPAY_PUBLIC_KEYS of {client_id}"
+        for client_id, keys in settings.public_keys.items()
+        for version, key in keys.items()
+        if not _refuses(settings.notify_path, client_id, version, key)
+    ]
+    if not ours and not theirs:
+        return None
+    message = f"not usable on this machine: {', '.join(ours + theirs)}"
+    return Finding(
+        "keys", Level.REFUSE, message, "make or copy the key anew; check OpenSSL's policy"
+    )
+
+
+def _signs(path: str, account: Account) -> bool:
+    """Whether a sample that our key signed is verified by its own public half."""
+    sample = Signed(path, account.client_id, _SAMPLE_TIME, _SAMPLE_BODY)
+    try:
+        header = signature_header(sample, account.private_key, account.key_version)
+        keys = {account.key_version: account.private_key.public_key()}
+        verify(sample, header, client_id=account.client_id, keys=keys)
+    except (Untrusted, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _refuses(path: str, client_id: str, version: int, key: "RSAPublicKey") -> bool:
+    """Whether a signature that nobody made is refused for the reason that it does not match."""
+    sample = Signed(path, client_id, _SAMPLE_TIME, _SAMPLE_BODY)
+    nothing = base64.b64encode(bytes((key.key_size + 7) // 8)).decode()
+    header = f"algorithm=RSA256,keyVersion={version},signature={nothing}"
+    try:
+        verify(sample, header, client_id=client_id, keys={version: key})
+    except Untrusted as doubt:
+        return doubt.reason is Reason.SIG_MISMATCH
+    except (ValueError, UnsupportedAlgorithm):
+        pass
+    return False
+
+
+_SAMPLE_TIME, _SAMPLE_BODY = "2026-01-01T00:00:00Z", b'{"sample":true}'
+
+
+def _wrong(what: str, message: str, remedy: str) -> Finding:
+    return Finding(what, Level.REFUSE, message, remedy)
+
+
+def _unknown(what: str, thing: str, remedy: str) -> Finding:
+    return Finding(what, Level.WARN, f"Redis does not tell {thing}", remedy)
+
+
+#: In the order in which they are told.
+PROBES: Sequence[Callable[[Facts, Settings], Finding | None]] = (
+    probe_version,
+    probe_cluster,
+    probe_rights,
+    probe_scripts,
+    probe_persistence,
+    probe_eviction,
+    probe_replicas,
+    probe_clock,
+    probe_memory,
+    probe_keys,
+    probe_state,
+)
+
+#: What is ours to mend, whoever manages Redis.
+OURS = ("keys", "state")
+
+
+def judge(facts: Facts, settings: Settings) -> list[Finding]:
+    """All that is wrong or cannot be known; REDIS_CHECKS=warn refuses nothing about Redis."""
+    found = [finding for probe in PROBES if (finding := probe(facts, settings))]
+    if settings.redis_checks is RedisChecks.WARN:
+        return [f if f.what in OURS else replace(f, level=Level.WARN) for f in found]
+    return found
+
+
+def confirmation(facts: Facts, durability: Durability) -> Confirm | None:
+    """What a write must wait for on this server."""
+    if facts.waitaof is WaitAof.WORKS:
+        return connect.confirmation(durability)
+    if durability.replicas:  # of the disk, the probes have seen what there is to see
+        return connect.confirmation(replace(durability, persistence=Persistence.REPLICA))
+    return None

@@ -1,0 +1,217 @@
+"""What each process of ours sends to Redis, and whether its user may send it.
+
+deploy/users.conf grants just this. Redis checks the commands of a script one by one against the
+rights of the user who runs it, so they are listed like all others.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoPermissionError, ResponseError
+
+from worker.keys import Keys
+from worker.values import Durability, Persistence
+
+
+class Role(StrEnum):
+    """Who speaks to Redis."""
+
+    RECEIVER = "receiver"
+    WORKER = "worker"
+    MERCHANT = "merchant"  #: writes commands, and need not see anything
+
+    def sends(self, keys: Keys, durability: Durability) -> list[list[str]]:
+        """Every command with every kind of key, about a payment that there is not."""
+        names = _names(keys)
+        lines = _SENT[self].format_map(names).splitlines()
+        if durability.persistence is Persistence.REPLICA:
+            lines.append("WAIT 0 1")
+        return [line.split() for line in lines if line and not line.startswith("#")]
+
+
+def _names(keys: Keys) -> dict[str, str]:
+    id_ = "probe:probe"
+    one_each = {
+        name: getattr(keys, name)(id_) for name in ("payment", "timeline", "inbox", "heard")
+    }
+    one_for_all = ("open", "parked", "brake", "commands", "dead", "outcomes", "quarantine", "queue")
+    return {
+        **one_each,
+        **{name: getattr(keys, name) for name in (*one_for_all, "canary")},
+        "our_job": f"arq:job:{keys.job(id_)}",
+        "health": f"{keys.queue}:health:probe",
+        "sha": "0" * 40,
+    }
+
+
+#: As Redis gets it. `arq:job:any`: commands that come as arq jobs have ids that arq made up.
+_SENT = {
+    Role.MERCHANT: "",  # the one thing that it sends says for itself whether it may
+    Role.RECEIVER: """
+PING
+INFO
+TIME
+GET {canary}
+SCRIPT LOAD x
+# receive.lua, append.lua
+EVALSHA {sha} 7 {payment} {inbox} {open} {parked} {heard} {queue} {quarantine}
+SADD {heard} x
+PEXPIRE {heard} 1
+XADD {quarantine} * reason x
+EXISTS {payment}
+RPUSH {inbox} x
+ZSCORE {open} x
+ZADD {open} 0 x
+SET {our_job} x PX 1
+ZADD {queue} 0 x
+ZADD {parked} NX 0 x
+EVALSHA {sha} 1 {quarantine}
+""",
+    Role.WORKER: """
+PING
+INFO
+TIME
+GET {canary}
+SET {canary} x NX
+SCRIPT LOAD x
+# arq
+DBSIZE
+EXEC
+ZRANGEBYSCORE {queue} 0 1
+WATCH arq:in-progress:any
+UNWATCH
+EXISTS arq:in-progress:any
+ZSCORE {queue} x
+PSETEX arq:in-progress:any 1 x
+GET arq:job:any
+INCRBY arq:retry:any 1
+EXPIRE arq:retry:any 1
+SETEX arq:retry:any 1 x
+DEL arq:in-progress:any arq:retry:any arq:job:any
+ZREM arq:abort x
+ZREM {queue} x
+ZINCRBY {queue} 1 x
+ZCARD {queue}
+PSETEX {health} 1 x
+DEL {health}
+# claim.lua
+EVALSHA {sha} 4 {payment} {inbox} {open} {brake}
+ZSCORE {open} x
+EXISTS {payment}
+ZREM {open} x
+ZADD {open} 0 x
+HGET {payment} version
+HSET {payment} version 1
+HGETALL {payment}
+LRANGE {inbox} 0 -1
+HGET {brake} x
+# save.lua
+EVALSHA {sha} 8 {payment} {timeline} {inbox} {open} {outcomes} {brake} {parked} {queue}
+LLEN {inbox}
+LTRIM {inbox} 0 -1
+DEL {payment}
+PEXPIRE {payment} 1
+ZREM {parked} x
+LINDEX {timeline} -1
+LSET {timeline} -1 x
+RPUSH {timeline} x
+LTRIM {timeline} 0 -1
+PEXPIRE {timeline} 1
+PERSIST {timeline}
+XADD {outcomes} * id x
+SET {our_job} x PX 1
+ZADD {queue} 0 x
+HDEL {brake} x
+HINCRBY {brake} x 1
+# erase.lua
+EVALSHA {sha} 5 {payment} {timeline} {open} {inbox} {parked}
+DEL {payment} {timeline}
+EXISTS {inbox}
+ZADD {parked} 0 x
+# rearm.lua, overdue.lua
+EVALSHA {sha} 2 {open} {queue}
+ZRANGEBYSCORE {open} 0 1
+EXISTS arq:job:any
+# unpark.lua
+EVALSHA {sha} 4 {parked} {inbox} {payment} {quarantine}
+ZSCORE {parked} x
+XADD {quarantine} * reason x
+DEL {inbox}
+# append.lua
+EVALSHA {sha} 1 {outcomes}
+# Commands
+XGROUP CREATE {commands} x 0
+XAUTOCLAIM {commands} x x 1 0
+XREADGROUP GROUP x x STREAMS {commands} >
+XPENDING {commands} x
+XACK {commands} x 0-1
+XADD {dead} * type x
+# Housekeeping
+ZRANGEBYSCORE {parked} 0 1
+EXISTS {commands}
+XINFO GROUPS {commands}
+XINFO CONSUMERS {commands} x
+XGROUP DELCONSUMER {commands} x x
+XTRIM {commands} MINID 0
+XGROUP CREATE {outcomes} x 0
+EXISTS {outcomes}
+XINFO GROUPS {outcomes}
+XPENDING {outcomes} x
+XTRIM {outcomes} MINID 0
+XTRIM {quarantine} MINID 0
+MEMORY USAGE {quarantine}
+XLEN {quarantine}
+XTRIM {dead} MINID 0
+MEMORY USAGE {dead}
+XLEN {dead}
+""",
+}
+
+
+#: Not allowed after MULTI, and without consequence before it.
+_OUTSIDE = ("EXEC", "WATCH")
+
+
+async def lacking(redis: Redis, sent: Sequence[list[str]]) -> list[str]:
+    """Those of the commands that Redis does not know or that our user may not send.
+
+    Nothing is run: between MULTI and DISCARD Redis checks each command, keys and all, and waits.
+    """
+    if not sent:
+        return []
+    outside = [words for words in sent if words[0] in _OUTSIDE]
+    inside = [words for words in sent if words[0] not in _OUTSIDE]
+    connection = await redis.connection_pool.get_connection()
+    try:
+        denied = await _refused(connection, [*outside, ["MULTI"]])
+        if "MULTI" in denied:  # what follows would be run
+            return denied
+        return denied + await _refused(connection, [*inside, ["DISCARD"]])
+    finally:
+        await connection.disconnect()  # whatever it was in the midst of
+        await redis.connection_pool.release(connection)
+
+
+async def _refused(connection: AbstractConnection, sent: list[list[str]]) -> list[str]:
+    packed = connection.pack_commands(sent)
+    await connection.send_packed_command(packed)
+    return [" ".join(_shown(words)) for words in sent if await _is_refused(connection)]
+
+
+async def _is_refused(connection: AbstractConnection) -> bool:
+    try:
+        await connection.read_response()
+    except NoPermissionError:
+        return True
+    except ResponseError as fault:  # whatever else it says, a server that is full or busy knows it
+        said = str(fault).lower()  # EXEC says NOPERM within a sentence of its own
+        return "noperm" in said or said.startswith(("unknown command", "unknown subcommand"))
+    return False
+
+
+def _shown(words: list[str]) -> list[str]:
+    """The command and its keys, without what else it needs to be well formed."""
+    subcommand = words[1:2] if words[0] in ("SCRIPT", "XGROUP", "XINFO", "MEMORY") else []
+    return [words[0], *subcommand, *(word for word in words[1:] if ":" in word)]
