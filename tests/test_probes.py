@@ -19,6 +19,7 @@ from worker.probes import Facts, Finding, Level, WaitAof, ask, confirmation, jud
 from worker.rights import Role
 from worker.scripts import Confirm, Scripts
 from worker.settings import Settings, load
+from worker.values import RedisChecks
 
 ON_DISK = Confirm(("WAITAOF", 1, 0, CONFIRM_MS), 1)
 PROCESSES = pytest.mark.parametrize("role", [Role.RECEIVER, Role.WORKER])
@@ -383,9 +384,17 @@ def test_a_key_of_the_gateway_that_cannot_verify_is_found(key: Any) -> None:
     assert f"version 7 in ALIPAY_PUBLIC_KEYS of {CLIENT_ID}" in found[0].message
 
 
+def test_a_path_under_which_nothing_can_be_verified_is_found() -> None:
+    """Refused for its path, a sample says nothing about a key."""
+    settings = given()
+    object.__setattr__(settings, "notify_path", "/two\nlines")
+    [finding] = judge(GOOD, settings)
+    assert "ALIPAY_PRIVATE_KEY" in finding.message and "ALIPAY_PUBLIC_KEYS" in finding.message
+
+
 def test_keys_are_refused_also_where_redis_is_managed() -> None:
     settings = with_keys(public=cast(Any, Credulous()))
-    object.__setattr__(settings, "redis_checks", "warn")
+    object.__setattr__(settings, "redis_checks", RedisChecks.WARN)
     assert told(judge(GOOD, settings)) == [("keys", REFUSE)]
 
 
