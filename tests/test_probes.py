@@ -9,6 +9,7 @@ import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.keys import CLIENT_ID, private_key
 from tests.servers import debian_redis, environ, own_server
@@ -133,6 +134,16 @@ async def test_a_server_without_waitaof_is_not_asked_for_it_again() -> None:
         facts = await ask(redis, given(url), Role.WORKER)
         assert facts.waitaof is WaitAof.UNKNOWN
         assert confirmation(facts, given(url).durability) is None
+
+
+async def test_a_replica_is_not_taken_for_a_server_without_waitaof() -> None:
+    """Promoted later, it must be asked whether a write is on disk."""
+    async with used() as (redis, url):
+        await redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(ResponseError, match="replica"):
+            await ask(redis, given(url), Role.WORKER)
+        await redis.replicaof("NO", "ONE")
+        assert (await ask(redis, given(url), Role.WORKER)).waitaof is WaitAof.WORKS
 
 
 @pytest.mark.parametrize(
