@@ -292,6 +292,7 @@ def test_a_process_tells_all_that_is_wrong_and_ends_with_5(
         assert "noeviction" in running.said
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", STARTED)
 def test_a_process_goes_on_where_it_is_told_only_to_warn(
     tmp_path: Path, bad_url: str, name: str
@@ -304,6 +305,7 @@ def test_a_process_goes_on_where_it_is_told_only_to_warn(
         assert running.ended() == 0
 
 
+@pytest.mark.once
 @each_process
 def test_a_process_ends_with_5_where_its_state_is_gone(
     tmp_path: Path, url: str, own: Redis, name: str
@@ -313,6 +315,7 @@ def test_a_process_ends_with_5_where_its_state_is_gone(
         refused(running, "Redis holds nothing of ours")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", WORDS)
 def test_a_process_ends_with_5_when_redis_comes_back_unsafe(tmp_path: Path, name: str) -> None:
     with own_server() as server, running_on(server, tmp_path, name) as running:
@@ -335,6 +338,7 @@ def _restart(server: OtherServer, *options: str) -> None:
     server.start()
 
 
+@pytest.mark.once
 def test_a_process_whose_database_is_flushed_says_so_and_goes_on(tmp_path: Path) -> None:
     with own_server() as server:
         asyncio.run(do(server.url, "SET", Keys("p").canary, "2026-01-01"))
@@ -353,6 +357,7 @@ async def do(url: str, *words: str) -> None:
     await redis.aclose()
 
 
+@pytest.mark.once
 def test_a_clock_that_is_off_ends_a_process_with_5(tmp_path: Path, url: str) -> None:
     if not shutil.which("faketime"):
         pytest.skip("needs faketime: apt-get install faketime")
@@ -362,6 +367,7 @@ def test_a_clock_that_is_off_ends_a_process_with_5(tmp_path: Path, url: str) -> 
         refused(running, "our clock and that of Redis differ by 180 s")
 
 
+@pytest.mark.once
 def test_a_redis_cluster_ends_a_process_with_5(tmp_path: Path) -> None:
     with (
         own_server("--cluster-enabled", "yes") as server,

@@ -253,6 +253,41 @@ async def test_nothing_is_promised_on_a_redis_that_keeps_nothing(
         await redis.aclose()
 
 
+async def test_memory_that_is_nearly_used_up_is_told_by_the_housekeeping(
+    gateway: ScriptedGateway, log_lines: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.main, "HOUSEKEEPING_EVERY", 100)
+    with own_server() as server:
+        redis = connect.client(server.url)
+        async with running(run_worker, load(environ(server.url, "reconciler", gateway.url))):
+            await logged(log_lines, "worker.started")
+            used = (await redis.info("memory"))["used_memory"]
+            await redis.config_set("maxmemory", int(used * 1.1))
+            line = await logged(log_lines, "redis.nearly_full")
+        await redis.aclose()
+    assert line["percent"] >= 80
+
+
+async def test_what_a_write_waits_for_is_renewed_when_redis_is_another_one(
+    gateway: ScriptedGateway, log_lines: list[EventDict]
+) -> None:
+    with own_server() as server:
+        given = environ(server.url, "reconciler", gateway.url)
+        async with running(run_receiver, load(given)):
+            line = await logged(log_lines, "receiver.started")
+            port = int(line["addresses"][0].split(",")[1].strip(" )"))
+            await logged(log_lines, "probes.passed")
+            await asyncio.to_thread(server.stop)
+            server.options = ("--rename-command", "WAITAOF", "")  # as before Redis 7.2
+            await asyncio.to_thread(server.start)
+
+            async def accepted() -> bool:
+                reply = await send(port, notification(paid("order-1")).wire())
+                return bool(reply and reply.status == 200)
+
+            await until(accepted)
+
+
 async def test_what_cannot_be_ended_at_once_is_ended_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.keys import CLIENT_ID, private_key
 from tests.servers import debian_redis, environ, own_server
@@ -19,6 +20,7 @@ from worker.probes import Facts, Finding, Level, WaitAof, ask, confirmation, jud
 from worker.rights import Role
 from worker.scripts import Confirm, Scripts
 from worker.settings import Settings, load
+from worker.values import RedisChecks
 
 ON_DISK = Confirm(("WAITAOF", 1, 0, CONFIRM_MS), 1)
 PROCESSES = pytest.mark.parametrize("role", [Role.RECEIVER, Role.WORKER])
@@ -132,6 +134,16 @@ async def test_a_server_without_waitaof_is_not_asked_for_it_again() -> None:
         facts = await ask(redis, given(url), Role.WORKER)
         assert facts.waitaof is WaitAof.UNKNOWN
         assert confirmation(facts, given(url).durability) is None
+
+
+async def test_a_replica_is_not_taken_for_a_server_without_waitaof() -> None:
+    """Promoted later, it must be asked whether a write is on disk."""
+    async with used() as (redis, url):
+        await redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(ResponseError, match="replica"):
+            await ask(redis, given(url), Role.WORKER)
+        await redis.replicaof("NO", "ONE")
+        assert (await ask(redis, given(url), Role.WORKER)).waitaof is WaitAof.WORKS
 
 
 @pytest.mark.parametrize(
@@ -383,9 +395,17 @@ def test_a_key_of_the_gateway_that_cannot_verify_is_found(key: Any) -> None:
     assert f"version 7 in ALIPAY_PUBLIC_KEYS of {CLIENT_ID}" in found[0].message
 
 
+def test_a_path_under_which_nothing_can_be_verified_is_found() -> None:
+    """Refused for its path, a sample says nothing about a key."""
+    settings = given()
+    object.__setattr__(settings, "notify_path", "/two\nlines")
+    [finding] = judge(GOOD, settings)
+    assert "ALIPAY_PRIVATE_KEY" in finding.message and "ALIPAY_PUBLIC_KEYS" in finding.message
+
+
 def test_keys_are_refused_also_where_redis_is_managed() -> None:
     settings = with_keys(public=cast(Any, Credulous()))
-    object.__setattr__(settings, "redis_checks", "warn")
+    object.__setattr__(settings, "redis_checks", RedisChecks.WARN)
     assert told(judge(GOOD, settings)) == [("keys", REFUSE)]
 
 

@@ -16,7 +16,7 @@ from tests.keys import key_text, public_key
 from worker.environment import declared
 from worker.settings import SETTINGS, BadSettings, Need, Settings, load
 from worker.signature import private_text
-from worker.values import Durability, LogLevel, Persistence
+from worker.values import Durability, LogLevel, Persistence, RedisChecks
 
 PRIVATE = key_text("merchant_v1", "private_pkcs8_b64")
 PUBLIC = key_text("alipay_v1", "public_x509_b64")
@@ -219,6 +219,9 @@ def test_a_complete_environment_gives_one_account() -> None:
         ("RETENTION_DAYS", "35", 35 * 86_400_000),
         ("RETENTION_DAYS", "1.5", 129_600_000),
         ("ON_TIMEOUT", "report", OnTimeout.REPORT),
+        ("REDIS_CHECKS", "warn", RedisChecks.WARN),
+        ("REQUIRE_STATE", "true", True),
+        ("REQUIRE_STATE", "false", False),
         ("DURABILITY", "fsync", Durability(Persistence.FSYNC)),
         ("DURABILITY", "replica:2", Durability(Persistence.REPLICA, 2)),
         ("DURABILITY", "memory", Durability(Persistence.MEMORY)),
@@ -271,6 +274,8 @@ def read(name: str, text: str) -> object:
         ("RECEIVER_HOST", "a b", "give a host name"),
         ("CANCEL_BRAKE", "1.5", "give a whole number"),
         ("ON_TIMEOUT", "Cancel", "give one of cancel, report"),
+        ("REDIS_CHECKS", "off", "give one of refuse, warn"),
+        ("REQUIRE_STATE", "yes", "give true or false"),
         ("LOG_FORMAT", "xml", "give one of auto, json, console"),
         ("DURABILITY", "replica:0", "give fsync, replica:N"),
         ("DURABILITY", "replica", "give fsync, replica:N"),

@@ -165,7 +165,12 @@ async def _waitaof(redis: Redis) -> WaitAof:
     except NoPermissionError:
         return WaitAof.DENIED
     except ResponseError as refusal:
-        return WaitAof.OFF if "appendonly" in str(refusal) else WaitAof.UNKNOWN
+        said = str(refusal).lower()
+        if "appendonly" in said:
+            return WaitAof.OFF
+        if said.startswith("unknown command"):
+            return WaitAof.UNKNOWN
+        raise  # as a replica does that is not promoted yet: it is asked again
     return WaitAof.WORKS
 
 
