@@ -45,9 +45,9 @@ KEY = f"{CLIENT_ID}:order-1"
 
 
 def filled(text: str) -> str:
-    """With the passwords `admin`, `receiver`, `worker` and `merchant`."""
+    """With the passwords `pw-admin`, `pw-receiver`, `pw-worker` and `pw-merchant`."""
     for name in NAMES:
-        digest = hashlib.sha256(name.lower().encode()).hexdigest()
+        digest = hashlib.sha256(f"pw-{name.lower()}".encode()).hexdigest()
         text = text.replace(f"#{name}-PASSWORD", f"#{digest}")
     return text
 
@@ -62,7 +62,7 @@ class Guarded:
 
     def url_of(self, who: str) -> str:
         name = who if who == "admin" else f"reconciler-{who}"
-        return f"{self.url}?username={name}&password={who}"
+        return f"{self.url}?username={name}&password=pw-{who}"
 
     def who(self, who: str) -> Redis:
         url = self.url_of(who)

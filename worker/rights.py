@@ -39,8 +39,9 @@ def _names(keys: Keys) -> dict[str, str]:
     one_for_all = ("open", "parked", "brake", "commands", "dead", "outcomes", "quarantine", "queue")
     return {
         **one_each,
-        **{name: getattr(keys, name) for name in (*one_for_all, "canary")},
+        **{name: getattr(keys, name) for name in (*one_for_all, "canary", "stuck", "swept")},
         "our_job": f"arq:job:{keys.job(id_)}",
+        "our_retry": f"arq:retry:{keys.job(id_)}",
         "health": f"{keys.queue}:health:probe",
         "sha": "0" * 40,
     }
@@ -54,9 +55,11 @@ PING
 INFO
 TIME
 GET {canary}
+GET {swept}
 SCRIPT LOAD x
 # receive.lua, append.lua
 EVALSHA {sha} 7 {payment} {inbox} {open} {parked} {heard} {queue} {quarantine}
+SISMEMBER {heard} x
 SADD {heard} x
 PEXPIRE {heard} 1
 XADD {quarantine} * reason x
@@ -65,6 +68,7 @@ RPUSH {inbox} x
 ZSCORE {open} x
 ZADD {open} 0 x
 SET {our_job} x PX 1
+DEL {our_retry}
 ZADD {queue} 0 x
 ZADD {parked} NX 0 x
 EVALSHA {sha} 1 {quarantine}
@@ -96,6 +100,9 @@ ZINCRBY {queue} 1 x
 ZCARD {queue}
 PSETEX {health} 1 x
 DEL {health}
+# due.lua
+EVALSHA {sha} 1 {queue}
+ZADD {queue} 0 x
 # claim.lua
 EVALSHA {sha} 4 {payment} {inbox} {open} {brake}
 ZSCORE {open} x
@@ -110,6 +117,11 @@ HGET {brake} x
 # save.lua
 EVALSHA {sha} 8 {payment} {timeline} {inbox} {open} {outcomes} {brake} {parked} {queue}
 LLEN {inbox}
+LLEN {timeline}
+ZCARD {open}
+XLEN {outcomes}
+HLEN {brake}
+ZCARD {parked}
 LTRIM {inbox} 0 -1
 DEL {payment}
 PEXPIRE {payment} 1
@@ -122,6 +134,7 @@ PEXPIRE {timeline} 1
 PERSIST {timeline}
 XADD {outcomes} * id x
 SET {our_job} x PX 1
+DEL {our_retry}
 ZADD {queue} 0 x
 HDEL {brake} x
 HINCRBY {brake} x 1
@@ -132,8 +145,18 @@ EXISTS {inbox}
 ZADD {parked} 0 x
 # rearm.lua, overdue.lua
 EVALSHA {sha} 2 {open} {queue}
+SET {swept} 0
 ZRANGEBYSCORE {open} 0 1
 EXISTS arq:job:any
+# stuck.lua, told.lua
+EVALSHA {sha} 2 {open} {stuck}
+HMGET {payment} status
+LRANGE {timeline} -1 -1
+ZRANGE {open} 0 0
+ZRANGE {stuck} 0 0
+ZSCORE {stuck} x
+ZADD {stuck} 0 x
+ZREM {stuck} x
 # unpark.lua
 EVALSHA {sha} 4 {parked} {inbox} {payment} {quarantine}
 ZSCORE {parked} x
