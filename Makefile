@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants
+.PHONY: help demo test lint format lock clean simulate simulate-mutants fuzz
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -30,6 +30,7 @@ help:
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
 	@echo "make simulate, make simulate-mutants   see docs/reliability.md"
+	@echo "make fuzz     send COUNT mutations of genuine messages to the receiver"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -56,6 +57,11 @@ simulate: .venv/test-installed
 
 simulate-mutants: .venv/test-installed
 	@.venv/bin/python -m tests.simulation --mutants
+
+COUNT ?= 100000
+SEED ?= 1
+fuzz: .venv/test-installed
+	@.venv/bin/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
 
 format: .venv/test-installed
 	.venv/bin/ruff check --fix

@@ -40,9 +40,9 @@ def requests_in(wire: bytes) -> Iterator[Request]:
         head, blank, rest = wire.partition(b"\r\n\r\n")
         if not blank:
             return
-        line, *lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+        line, *lines = re.split("\r?\n", head.decode("utf-8", "surrogateescape"))
         words = re.split(" +", line)
-        if len(words) != 3 or words[0] != "POST":
+        if len(words) not in (2, 3) or words[0] != "POST":
             return
         pairs = [each.partition(":") for each in lines]
         headers = tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs)
@@ -105,7 +105,9 @@ def _all_that_was_signed() -> set[tuple[bytes, int]]:
 
 
 def _signature(header: str) -> tuple[int, bytes] | None:
-    match = re.fullmatch(r"algorithm=RSA256, *keyVersion=([0-9]{1,9}), *signature=([^,]+)", header)
+    match = re.fullmatch(
+        r"algorithm=RSA256, *keyVersion=(0|[1-9][0-9]{0,8}), *signature=([^,]+)", header
+    )
     if match is None:
         return None
     text = unquote(match[2])

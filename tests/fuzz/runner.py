@@ -174,7 +174,7 @@ def judge(report: Report, number: int, sent: Mutation, answers: list[Answer]) ->
             report.accuse(number, f"answered {status}")
         elif body == ACK and not truly:
             report.accuse(number, "believed, and nobody signed it")
-        elif b"sig_mismatch" in body and truly:
+        elif b'"sig_' in body and truly:
             report.accuse(number, "not believed, though it was signed")
         elif body == ACK and request is not None:
             report.kept.add(request.body)
