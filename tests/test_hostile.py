@@ -159,8 +159,8 @@ async def test_it_is_given_its_time_and_no_more(
     silent: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(receiver, "BODY_SECONDS", 0.1)
-    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(receiver, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.5)
     async with world_of(redis_url, prefix) as world:
         await play(world, case, log_lines)
 
@@ -252,7 +252,7 @@ async def test_however_often_it_comes_memory_and_connections_stay_as_they_were(
     redis_url: str, redis: Redis, prefix: str, log_lines: list[EventDict], silent: None
 ) -> None:
     """Measured once everything that is made only once has been made."""
-    quick = [case for _, case in CASES if not case.slow]
+    quick = [case for _, case in CASES if not case.slow][::4]  # each fourth: tracing is slow
     tracemalloc.start()
     try:
         async with world_of(redis_url, prefix) as world:

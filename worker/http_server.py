@@ -3,8 +3,8 @@
 aiohttp's own defaults are for friends: headers of 1 MB, an hour for them to arrive, any number of
 connections, answers that wait for ever to be read, and an error page that prints what was sent.
 
-Limits are those of one process. They bound its memory at about 300 MB while every connection is
-held by somebody who means ill.
+Limits are those of one process. While every connection is held by somebody who means ill, it needs
+about 300 MB.
 """
 
 import asyncio

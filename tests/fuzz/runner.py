@@ -28,6 +28,7 @@ CONNECTIONS = 48
 SHORT = 0.3
 ANSWER_SECONDS = 20.0
 SAMPLE = 500  #: between two looks at the memory
+MAX_GROWTH = 64 * 1024 * 1024  #: of it, in bytes, once a fifth is done: noise is a tenth of this
 
 Answer = tuple[int, bytes]
 
@@ -81,6 +82,10 @@ async def campaign(at: Target, seed: int, count: int, connections: int = CONNECT
         await asyncio.gather(*(Sender(at.port, report).run(numbers) for _ in range(connections)))
     report.seconds = time.monotonic() - started
     await check_kept(at, report)
+    if report.rss and report.rss[-1] - report.rss[len(report.rss) // 5] > MAX_GROWTH:
+        report.accuse(-1, "the memory grows")
+    if report.lines < sum(report.answers.values()):
+        report.accuse(-1, "an answer left no line")
     return report
 
 
