@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -107,6 +108,27 @@ async def test_an_answer_that_nobody_reads_ends_its_connection(
         talk[1].write(ASK * 200)
         await until(lambda: asyncio.sleep(0, not open_now(runner)))
         await close(talk)
+
+
+async def test_a_small_answer_that_nobody_reads_ends_its_connection_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that asyncio would keep for ever, as it is too little to slow its writer down."""
+    monkeypatch.setattr(http_server, "ANSWER_SECONDS", 0.2)
+
+    async def little(request: web.Request) -> web.Response:
+        assert request.transport
+        ours = request.transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return web.Response(body=bytes(40_000))
+
+    with socket.socket() as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with serving(little) as runner:
+            await asyncio.to_thread(theirs.connect, runner.addresses[0][:2])
+            theirs.send(ASK)
+            await until(lambda: asyncio.sleep(0, open_now(runner)))
+            await until(lambda: asyncio.sleep(0, not open_now(runner)), 10)
 
 
 async def test_an_answer_that_is_read_slowly_is_waited_for(

@@ -22,7 +22,7 @@ from worker.logs import log
 MAX_CONNECTIONS = 512
 #: A notification has ten headers at most, and proxies add some.
 MAX_HEADERS = 48
-#: A header with its name; also the request line. The longest of ours, a signature, has 1.5 KB.
+#: A header's name, its value, the request's target. The longest we read, a signature, has 1.5 KB.
 MAX_HEADER_BYTES = 4096
 #: Requests that wait on one connection while another is in hand: nobody who means well sends any.
 MAX_PIPELINED = 2
