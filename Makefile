@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants failover
+.PHONY: help demo test lint format lock clean simulate simulate-mutants failover fuzz
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -31,6 +31,7 @@ help:
 	@echo "make format   put the code in order"
 	@echo "make simulate, make simulate-mutants   see docs/reliability.md"
 	@echo "make failover kill the primary of a real Redis again and again, under load"
+	@echo "make fuzz     send COUNT mutations of genuine messages to the receiver"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -62,6 +63,10 @@ simulate-mutants: .venv/test-installed
 ROUNDS ?= 20
 failover: .venv/test-installed
 	@.venv/bin/python -m tests.failover --rounds $(ROUNDS) $(ARGS)
+COUNT ?= 100000
+SEED ?= 1
+fuzz: .venv/test-installed
+	@.venv/bin/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
 
 format: .venv/test-installed
 	.venv/bin/ruff check --fix

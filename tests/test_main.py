@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import http_parser
 from arq.worker import Worker as ArqWorker
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -177,6 +178,19 @@ async def test_the_groups_that_were_named_read_outcomes_from_the_first(
     groups = await redis.xinfo_groups(keys.outcomes)
     assert sorted(group["name"] for group in groups) == ["books", "shop"]
     assert {group["last-delivered-id"] for group in groups} == {"0-0"}
+
+
+async def test_a_worker_that_parses_http_in_python_says_so(
+    redis_url: str,
+    prefix: str,
+    gateway: ScriptedGateway,
+    log_lines: list[EventDict],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_parser, "HttpRequestParser", http_parser.HttpRequestParserPy)
+    async with running(run_worker, load(environ(redis_url, prefix, gateway.url))):
+        await logged(log_lines, "http.parser_weak")
+        await logged(log_lines, "worker.started")
 
 
 async def test_a_worker_that_starts_before_redis_waits_for_it(

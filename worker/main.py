@@ -31,6 +31,7 @@ from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
 from worker.gateway import HttpGateway, open_session
 from worker.housekeeping import keep_house
+from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
 from worker.logs import configure, log, take_over
 from worker.receiver import Trust, start_receiver
@@ -154,6 +155,7 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
 async def start(ctx: dict[str, Any]) -> None:
     """arq's on_startup: open the tools and start what runs beside the jobs."""
     settings: Settings = ctx["settings"]
+    warn_of_weak_parser()
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     tools, store = await stack.enter_async_context(open_tools(settings))
     known = ctx.get("admitted") or await admission.admit(store.redis, settings, Role.WORKER)
