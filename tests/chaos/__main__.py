@@ -78,7 +78,7 @@ def main() -> int:
         outage=args.outage,
     )
     print(f"seed {setup.seed}, {args.seconds:.0f} s, logs in {folder}", flush=True)
-    result = asyncio.run(run(setup, args.seconds))
+    result = asyncio.run(run(setup, args.seconds, args.settle))
     show(result, args.seconds)
     if result.findings:
         return 1
@@ -89,6 +89,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--settle", type=float, default=SETTLE_SECONDS, help="at most, afterwards")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rate", type=float, default=4, help="new payments per second")
     parser.add_argument("--server", type=Path, help="another server than the wheel's")

@@ -40,7 +40,7 @@ class Wire:
     delay: float = 0  #: seconds added to everything, both ways
     requests: int = 0
     cuts: int = 0
-    on_request: Callable[["Wire", Connection], bool] | None = None  #: False: it is not passed on
+    on_request: Callable[[bytes, Connection], bool] | None = None  #: False: it is not passed on
     open: set[Connection] = field(default_factory=set)
     _flowing: asyncio.Event = field(default_factory=asyncio.Event)
     _listener: asyncio.Server | None = None
@@ -96,8 +96,8 @@ class Wire:
         try:
             if not self.refusing:
                 await self._serve(reader, client)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # asyncio would report a connection that `close` cancelled
         finally:
             _reset(client)
             self._tasks.discard(task)
@@ -118,12 +118,12 @@ class Wire:
             for task in (there, back):
                 task.cancel()
             await asyncio.gather(there, back, return_exceptions=True)
-            server.transport.abort() if back.cancelled() is False else server.close()
+            server.close()
 
     async def _pass_requests(self, reader: asyncio.StreamReader, on: Connection) -> None:
         while data := await reader.read(CHUNK):
             self.requests += 1
-            if self.on_request and not self.on_request(self, on):
+            if self.on_request and not self.on_request(data, on):
                 on.cut()
                 return
             await self._pass(data, on.server)
