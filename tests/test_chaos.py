@@ -1,6 +1,7 @@
 """The short version of `make chaos`, and what it stands on: power cuts, and wires that cut."""
 
 import asyncio
+import contextlib
 import random
 import tempfile
 import time
@@ -17,6 +18,9 @@ from tests.chaos.killed import seconds_until_asked_again
 from tests.chaos.proxy import Wire
 from tests.chaos.server import Server, compile_shim
 from tests.chaos.world import Setup
+from tests.servers import environ, notification, paid, send, until
+from worker.main import run_receiver
+from worker.settings import Need, load
 
 WRITES = 300
 
@@ -134,6 +138,33 @@ async def test_a_connection_dropped_at_any_command_changes_no_end() -> None:
     found = await lives(range(1, REQUESTS, 9))
     assert [life for life in found if not life.right] == []
     assert len({life.command for life in found}) > 5
+
+
+@pytest.mark.parametrize("first", range(1, 9))
+async def test_a_receiver_whose_redis_goes_away_as_it_starts_receives_all_the_same(
+    redis_url: str, prefix: str, first: int, unused_tcp_port: int
+) -> None:
+    cut = range(first, first + 3)  # more than one command is tried
+    wire = Wire(redis_url.removeprefix("unix://"))
+    wire.on_request = lambda *_: wire.requests not in cut
+    await wire.start()
+    given = environ(
+        f"redis://127.0.0.1:{wire.port}", prefix, "", RECEIVER_PORT=str(unused_tcp_port)
+    )
+    stopping = asyncio.Event()
+    receiver = asyncio.ensure_future(run_receiver(load(given, need=Need.NOTIFICATIONS), stopping))
+
+    async def acknowledged() -> bool:
+        with contextlib.suppress(ConnectionError):
+            reply = await send(unused_tcp_port, notification(paid("order-1")).wire())
+            return reply is not None and reply.status == 200
+        return False
+
+    await until(acknowledged)
+    assert not receiver.done()
+    stopping.set()
+    await receiver
+    await wire.close()
 
 
 @pytest.mark.once

@@ -373,8 +373,15 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def _check(store: Store, settings: Settings) -> None:
-    await connect.wait_for(store.redis)
-    store.confirm = await connect.check_durability(store.redis, settings.durability)
+    while True:
+        await connect.wait_for(store.redis)
+        try:
+            store.confirm = await connect.check_durability(store.redis, settings.durability)
+        except (RedisError, OSError) as fault:  # it has gone away again
+            log.warning("worker.redis_waiting", fault=str(fault)[:200])
+            await asyncio.sleep(RESTART_SECONDS)
+        else:
+            return
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

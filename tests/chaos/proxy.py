@@ -115,10 +115,10 @@ class Wire:
             await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.open.discard(connection)
+            server.transport.abort()
             for task in (there, back):
                 task.cancel()
             await asyncio.gather(there, back, return_exceptions=True)
-            server.close()
 
     async def _pass_requests(self, reader: asyncio.StreamReader, on: Connection) -> None:
         while data := await reader.read(CHUNK):
