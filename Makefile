@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -29,7 +29,7 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
-	@echo "make simulate, make simulate-mutants   see docs/reliability.md"
+	@echo "make simulate, make simulate-mutants, make chaos   see docs/reliability.md"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -56,6 +56,12 @@ simulate: .venv/test-installed
 
 simulate-mutants: .venv/test-installed
 	@.venv/bin/python -m tests.simulation --mutants
+
+# SERVER=/usr/bin/redis-server takes another server than the wheel's.
+SECONDS ?= 120
+SERVER ?=
+chaos: .venv/test-installed
+	@.venv/bin/python -m tests.chaos --seconds $(SECONDS) $(if $(SERVER),--server $(SERVER)) $(ARGS)
 
 format: .venv/test-installed
 	.venv/bin/ruff check --fix

@@ -157,12 +157,14 @@ class Ledger:
     def inquire(self, payment_request_id: str, now: Ms) -> Order | None:
         """Count an inquiry; the order as it stands now, None if the gateway knows none."""
         self._calls_about(payment_request_id).inquiries += 1
+        self.advance(now)
         self.note(now, payment_request_id, "inquiry")
         return self._known(payment_request_id, now)
 
     def ask_cancel(self, payment_request_id: str, now: Ms) -> Order | None:
         """Count a cancel, and leave the order as it is; None if the gateway knows none."""
         self._calls_about(payment_request_id).cancels += 1
+        self.advance(now)
         self.note(now, payment_request_id, "cancel")
         return self._known(payment_request_id, now)
 
