@@ -46,9 +46,9 @@ def shim(folder: Path) -> Path:
 @pytest.mark.once
 async def test_whatever_breaks_nothing_is_lost_wrong_or_doubled(folder: Path) -> None:
     setup = Setup(folder=folder, shim=compile_shim(folder), seed=4)
-    result = await run(setup, seconds=8, settle=60)
+    result = await run(setup, seconds=6, settle=60)
     assert [(f.kind, f.about, f.what) for f in result.findings] == []
-    assert result.kills >= 3
+    assert result.kills >= 2
     assert len(result.facts.wishes) > 10
 
 
@@ -103,7 +103,7 @@ async def test_a_wire_passes_everything_on_and_cuts_when_told(redis_url: str) ->
     client = Redis.from_url(f"redis://127.0.0.1:{wire.port}", decode_responses=True)
     try:
         assert await client.set("a", "b")
-        wire.lose_replies()
+        wire.lose_next = True
         with pytest.raises(redis.ConnectionError):
             await client.set("a", "c")
         assert await client.get("a") == "c"  # carried out, only nobody was told
@@ -119,10 +119,9 @@ async def test_a_wire_passes_everything_on_and_cuts_when_told(redis_url: str) ->
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.get("a"), 0.2)
         wire.flow()
-        wire.on_request = lambda *_: False
+        wire.drop_next = True
         with pytest.raises(redis.ConnectionError):
             await client.set("a", "d")
-        wire.on_request = None
         assert await client.get("a") == "c"  # never passed on
     finally:
         await client.aclose()
@@ -135,7 +134,7 @@ async def test_a_wire_passes_everything_on_and_cuts_when_told(redis_url: str) ->
 @pytest.mark.once
 async def test_a_connection_dropped_at_any_command_changes_no_end() -> None:
     """A sample: `python -m tests.chaos.cuts` goes through every command of a life."""
-    found = await lives(range(1, REQUESTS, 9))
+    found = await lives(range(1, REQUESTS, 11))
     assert [life for life in found if not life.right] == []
     assert len({life.command for life in found}) > 5
 

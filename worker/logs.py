@@ -186,6 +186,11 @@ def adopt(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     args = line.pop("positional_args", ())
     if record.name == "aiohttp.server":
         return {**line, **_server_trouble(record), "peer": args[0] if args else None}
+    error = record.exc_info[1] if record.exc_info else None
+    if record.name == "asyncio" and isinstance(error, ConnectionError):
+        # Of a stream that is thrown away with its connection: who used it has said so in a line.
+        line |= {"level": "warning", "logger": record.name, "message": str(error)}
+        return {**line, "event": "library.logged", "exc_info": None}
     said = {"level": record.levelname.lower(), "logger": record.name, "message": line["event"]}
     return {**line, **said, "event": "library.logged"}
 

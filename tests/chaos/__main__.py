@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.plan import KILLS, WIRES, Kind
+from tests.chaos.plan import KILLS, SPOILS, WIRES, Kind
 from tests.chaos.plant import PLANTED
 from tests.chaos.server import compile_shim
 from tests.chaos.verdict import Facts, Finding, faults_in_logs, gather, judge, told
@@ -108,9 +108,8 @@ def show(result: Result, seconds: float) -> None:
     targets = [name for name in (*world.services, "server")]
     kinds = (Kind.KILL, Kind.TERMINATE, Kind.POWER_CUT, Kind.FREEZE)
     print(table([{"": k.value} | {t: injected[k, t] for t in targets} for k in kinds]))
-    wires = (Kind.CUT, Kind.LOSE_REPLIES, Kind.DELAY, Kind.SWALLOW, Kind.REFUSE)
-    print("\n" + table([{"": k.value} | {w: injected[k, w] for w in WIRES} for k in wires]))
-    others = [k for k in Kind if k not in kinds and k not in wires]
+    print("\n" + table([{"": k.value} | {w: injected[k, w] for w in WIRES} for k in SPOILS]))
+    others = [k for k in Kind if k not in kinds and k not in SPOILS]
     print("\n" + ", ".join(f"{kind.value} {injected[kind, 'server']}" for kind in others))
     print(f"unsynced bytes forgotten {world.forgotten}")
     print(f"connections cut {sum(wire.cuts for wire in world.wires.values())}")

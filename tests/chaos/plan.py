@@ -23,7 +23,8 @@ class Kind(StrEnum):
     FREEZE = "SIGSTOP"
     POWER_CUT = "power cut"
     CUT = "cut"  #: connections end at once
-    LOSE_REPLIES = "reply lost"  #: the request was passed on, the connection ends at the answer
+    LOSE_REQUEST = "request lost"  #: the connection ends under the next request
+    LOSE_REPLY = "reply lost"  #: the next request is passed on, the connection ends at its answer
     DELAY = "delay"
     SWALLOW = "swallow"  #: nothing passes, and nobody is told
     REFUSE = "refuse"
@@ -36,6 +37,8 @@ class Kind(StrEnum):
 
 #: What ends a process.
 KILLS = frozenset({Kind.KILL, Kind.TERMINATE, Kind.POWER_CUT})
+#: What befalls a wire.
+SPOILS = (Kind.CUT, Kind.LOSE_REQUEST, Kind.LOSE_REPLY, Kind.DELAY, Kind.SWALLOW, Kind.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ _ROWS = (
     Row(0.06, Kind.TERMINATE, ("receiver",)),
     Row(0.30, Kind.KILL, WORKERS),
     Row(0.08, Kind.TERMINATE, WORKERS),
-    Row(0.18, Kind.POWER_CUT, ("server",), (0, 0.4)),
+    Row(0.20, Kind.POWER_CUT, ("server",), (0, 0.4)),
     Row(0.10, Kind.KILL, ("server",), (0, 0.4)),
     Row(0.02, Kind.TERMINATE, ("server",), (1, 4)),
     Row(0.08, Kind.FREEZE, (*WORKERS, "receiver"), (0.1, 3)),
@@ -68,7 +71,8 @@ _ROWS = (
     Row(0.03, Kind.FREEZE, ("server",), (0.1, 6)),
     Row(0.03, Kind.FREEZE, ("gateway",), (0.1, HELD_AT_MOST)),
     Row(0.20, Kind.CUT, WIRES),
-    Row(0.25, Kind.LOSE_REPLIES, WIRES),
+    Row(0.20, Kind.LOSE_REQUEST, WIRES),
+    Row(0.60, Kind.LOSE_REPLY, WIRES),
     Row(0.04, Kind.DELAY, WIRES, (0.5, 3)),
     Row(0.03, Kind.SWALLOW, REDIS_WIRES, (0.5, 7)),
     Row(0.02, Kind.SWALLOW, HTTP_WIRES, (0.5, HELD_AT_MOST)),

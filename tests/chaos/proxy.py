@@ -18,7 +18,7 @@ class Connection:
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    reply_lost: bool = False  #: cut it as soon as the server answers
+    reply_lost: bool = False  #: cut it as soon as the server answers: the request was carried out
 
     def cut(self) -> None:
         for end in (self.client, self.server):
@@ -38,6 +38,8 @@ class Wire:
     port: int = 0
     refusing: bool = False
     delay: float = 0  #: seconds added to everything, both ways
+    drop_next: bool = False  #: cut the connection of the next request, which is not passed on
+    lose_next: bool = False  #: cut the connection of the next reply: its request was carried out
     requests: int = 0
     cuts: int = 0
     on_request: Callable[[bytes, Connection], bool] | None = None  #: False: it is not passed on
@@ -73,12 +75,6 @@ class Wire:
         self.cuts += len(found)
         return len(found)
 
-    def lose_replies(self) -> int:
-        """End every connection at its next reply: the command is carried out, nobody is told."""
-        for connection in self.open:
-            connection.reply_lost = True
-        return len(self.open)
-
     def swallow(self) -> None:
         """Pass on nothing until `flow`: nobody is told that anything is wrong."""
         self._flowing.clear()
@@ -86,6 +82,7 @@ class Wire:
     def flow(self) -> None:
         self._flowing.set()
         self.delay, self.refusing = 0, False
+        self.drop_next = self.lose_next = False
 
     # How it works
 
@@ -123,14 +120,17 @@ class Wire:
     async def _pass_requests(self, reader: asyncio.StreamReader, on: Connection) -> None:
         while data := await reader.read(CHUNK):
             self.requests += 1
-            if self.on_request and not self.on_request(data, on):
+            if self.drop_next or (self.on_request and not self.on_request(data, on)):
+                self.drop_next = False
+                self.cuts += 1
                 on.cut()
                 return
             await self._pass(data, on.server)
 
     async def _pass_replies(self, answers: asyncio.StreamReader, on: Connection) -> None:
         while data := await answers.read(CHUNK):
-            if on.reply_lost:
+            if self.lose_next or on.reply_lost:
+                self.lose_next = False
                 self.cuts += 1
                 on.cut()
                 return

@@ -124,7 +124,7 @@ class World:
                 await self._end(fault)
             case Kind.FREEZE:
                 await self._freeze(fault)
-            case Kind.CUT | Kind.LOSE_REPLIES | Kind.DELAY | Kind.SWALLOW | Kind.REFUSE:
+            case kind if kind in plan.SPOILS:
                 await self._spoil(fault, self.wires[fault.target])
             case _:
                 with suppress(RedisError, OSError):
@@ -188,17 +188,19 @@ class World:
     async def _spoil(self, fault: Fault, wire: Wire) -> None:
         match fault.kind:
             case Kind.CUT:
-                hit = wire.cut()
-            case Kind.LOSE_REPLIES:
-                hit = wire.lose_replies()
+                wire.cut()
+            case Kind.LOSE_REQUEST:
+                wire.drop_next = True
+            case Kind.LOSE_REPLY:
+                wire.lose_next = True
             case Kind.DELAY:
-                hit, wire.delay = 1, self.rng.uniform(0.02, 0.4)
+                wire.delay = self.rng.uniform(0.02, 0.4)
             case Kind.SWALLOW:
-                hit = 1
                 wire.swallow()
             case _:
-                hit, wire.refusing = 1 + wire.cut(), True
-        self.injected[fault.kind, fault.target] += bool(hit)
+                wire.refusing = True
+                wire.cut()
+        self.injected[fault.kind, fault.target] += 1
         if fault.seconds:
             try:
                 await asyncio.sleep(fault.seconds)
