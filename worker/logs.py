@@ -189,8 +189,8 @@ def adopt(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     error = record.exc_info[1] if record.exc_info else None
     if record.name == "asyncio" and isinstance(error, ConnectionError):
         # Of a stream that is thrown away with its connection: who used it has said so in a line.
-        line |= {"level": "warning", "logger": record.name, "message": str(error)}
-        return {**line, "event": "library.logged", "exc_info": None}
+        line["message"], line["exc_info"] = str(error), None
+        return {**line, "level": "warning", "logger": "asyncio", "event": "library.logged"}
     said = {"level": record.levelname.lower(), "logger": record.name, "message": line["event"]}
     return {**line, **said, "event": "library.logged"}
 

@@ -4,13 +4,15 @@ import argparse
 import asyncio
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.plan import KILLS, SPOILS, WIRES, Kind
 from tests.chaos.plant import PLANTED
@@ -78,12 +80,23 @@ def main() -> int:
         outage=args.outage,
     )
     print(f"seed {setup.seed}, {args.seconds:.0f} s, logs in {folder}", flush=True)
-    result = asyncio.run(run(setup, args.seconds, args.settle))
+    try:
+        result = asyncio.run(_interruptible(run(setup, args.seconds, args.settle)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     show(result, args.seconds)
     if result.findings:
         return 1
     shutil.rmtree(folder)
     return 0
+
+
+async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+    """Ended by a signal it ends its processes, also as a shell's child in the background."""
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    return await task
 
 
 def _parser() -> argparse.ArgumentParser:

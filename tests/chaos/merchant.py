@@ -8,9 +8,10 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -109,17 +110,15 @@ class Merchant:
         await self._track(wish, VALUE)
         wish.tracked = True
         for chance, wait, errand in (
-            (TRACK_TWICE, 2 * life, self._track(wish, VALUE)),
-            (OTHER_AMOUNT, life, self._track(wish, "600")),
-            (CANCEL, 1.3 * life, self._cancel(wish)),
-            (CANCEL_AS_PAID, PAID_BETWEEN * life, self._cancel(wish)),
-            (RECHECK, 3 * life, self._command("payment.recheck", wish)),
-            (FORGET, 3 * life, self._forget(wish)),
+            (TRACK_TWICE, 2 * life, partial(self._track, wish, VALUE)),
+            (OTHER_AMOUNT, life, partial(self._track, wish, "600")),
+            (CANCEL, 1.3 * life, partial(self._cancel, wish)),
+            (CANCEL_AS_PAID, PAID_BETWEEN * life, partial(self._cancel, wish)),
+            (RECHECK, 3 * life, partial(self._command, "payment.recheck", wish)),
+            (FORGET, 3 * life, partial(self._forget, wish)),
         ):
             if rng.random() < chance:
                 self._errand(_after(rng.uniform(0, wait), errand))
-            else:
-                errand.close()
 
     async def _order(self, id_: str, life: float) -> int:
         """Have the order made at the gateway; its closing time."""
@@ -202,6 +201,6 @@ class Merchant:
             self.contradicted.append(f"{seen.id}: {first.status}, then {seen.status}")
 
 
-async def _after(seconds: float, work: Awaitable[None]) -> None:
+async def _after(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
-    await work
+    await work()
