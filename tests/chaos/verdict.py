@@ -186,14 +186,14 @@ _CHECKS: Sequence[Callable[[Facts, Wish], Findings]] = (
 async def gather(world: World) -> Facts:
     """Read everything, past all wires."""
     redis, keys, merchant = world.admin, world.merchant.keys, world.merchant
+    # The gateway first: what it got acknowledged by now must be in Redis later.
+    journal, ledger = await _get(world, "journal"), await _get(world, "ledger")
     facts = Facts(
         wishes=merchant.wishes,
         seen=_by(merchant.seen.values(), lambda seen: seen.payment),
         kept=await _kept(world),
-        truths={
-            row["paymentRequestId"]: Truth.from_json(row) for row in await _get(world, "ledger")
-        },
-        journal=_by(await _get(world, "journal"), lambda moment: moment["paymentRequestId"]),
+        truths={row["paymentRequestId"]: Truth.from_json(row) for row in ledger},
+        journal=_by(journal, lambda moment: moment["paymentRequestId"]),
         parked=frozenset(key.partition(":")[2] for key in await redis.zrange(keys.parked, 0, -1)),
     )
     for _, fields in await redis.xrange(keys.quarantine):
