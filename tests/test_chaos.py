@@ -5,8 +5,11 @@ import contextlib
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,11 +18,14 @@ from redis.asyncio import Redis
 from tests.chaos.__main__ import run
 from tests.chaos.cuts import REQUESTS, lives
 from tests.chaos.killed import seconds_until_asked_again
+from tests.chaos.merchant import Seen, Wish
 from tests.chaos.proxy import Wire
 from tests.chaos.server import Server, compile_shim
+from tests.chaos.verdict import Facts, Kept, faults_in_logs, judge
 from tests.chaos.world import Setup
 from tests.servers import environ, notification, paid, send, until
 from worker.main import run_receiver
+from worker.mock_gateway import Standing, Truth
 from worker.settings import Need, load
 
 WRITES = 300
@@ -50,6 +56,116 @@ async def test_whatever_breaks_nothing_is_lost_wrong_or_doubled(folder: Path) ->
     assert [(f.kind, f.about, f.what) for f in result.findings] == []
     assert result.kills >= 2
     assert len(result.facts.wishes) > 10
+
+
+# The verdict: what is right is not blamed, and each thing that is wrong is
+
+
+ACKED = {"at": 2_000, "what": "acknowledged", "detail": "d1", "paymentRequestId": "paid-1"}
+
+
+def heard(**changed: Any) -> Kept:
+    """A payment that was paid at 1 s and notified at 2 s."""
+    lines = [{"source": "command", "what": "payment.track"}, {"source": "notification"}]
+    kept = Kept({"status": "succeeded"}, lines, [], frozenset({"d1"}))
+    return replace(kept, **changed)
+
+
+def event(name: str, seq: int = 1, status: str = "", at: int = 2_100) -> Seen:
+    return Seen(at, f"C:paid-1:{name}", f"payment.{name}", "paid-1", seq, status or name, {})
+
+
+def facts(**changed: Any) -> Facts:
+    """Everything about one payment that ended as it should."""
+    wish = Wish("paid-1", closing=6_000, tracked=True, confirmed=Counter({"payment.track": 1}))
+    truth = Truth(payment_request_id="paid-1", status=Standing.PAID, amount=599, taken=599)
+    right = Facts({"paid-1": wish}, {"paid-1": [event("succeeded")]}, {"paid-1": heard()}, {}, {})
+    right = replace(right, truths={"paid-1": truth}, journal={"paid-1": [ACKED]})
+    given: dict[str, Any] = {name: {"paid-1": value} for name, value in changed.items()}
+    return replace(right, **given)
+
+
+def asked(**times: int) -> list[dict[str, Any]]:
+    return [{"at": at, "what": what, "detail": ""} for what, at in times.items()]
+
+
+def wish(**changed: Any) -> Wish:
+    return replace(facts().wishes["paid-1"], **changed)
+
+
+WRONG = {
+    "no record": ("lost", {"kept": heard(record={})}),
+    "never ended": ("lost", {"kept": heard(record={"status": "pending"})}),
+    "never told": ("lost", {"seen": []}),
+    "unresolved and not told": ("lost", {"kept": heard(record={"status": "unresolved"})}),
+    "acknowledged and gone": ("lost", {"kept": heard(heard=frozenset())}),
+    "acknowledged, not applied": ("lost", {"kept": heard(timeline=heard().timeline[:1])}),
+    "left in the inbox": ("lost", {"kept": heard(inbox=["mail"])}),
+    "a command not carried out": (
+        "lost",
+        {"wishes": wish(confirmed=Counter({"payment.cancel": 1}))},
+    ),
+    "two ends": ("doubled", {"seen": [event("succeeded"), event("cancelled", 2)]}),
+    "seq falls": ("doubled", {"seen": [event("unresolved.1", 2), event("succeeded")]}),
+    "an event that contradicts itself": ("wrong", {"seen": [event("succeeded", status="failed")]}),
+    "not paid": ("wrong", {"truths": Truth(payment_request_id="paid-1", status=Standing.CLOSED)}),
+    "money stays taken": ("wrong", {"kept": heard(record={"status": "cancelled"})}),
+    "a forgery acknowledged": (
+        "wrong",
+        {"truths": replace(facts().truths["paid-1"], forgeries_acked=1)},
+    ),
+    "a cancel after success was told": ("wrong", {"journal": asked(inquiry=6_000, cancel=6_100)}),
+    "a cancel before closing time": ("wrong", {"journal": asked(cancel=2_000)}),
+    "a cancel without a last inquiry": (
+        "wrong",
+        {"journal": asked(inquiry=5_000, cancel=6_100), "seen": [event("succeeded", at=9_000)]},
+    ),
+    "a cancel in report mode": (
+        "wrong",
+        {"journal": asked(inquiry=6_000, cancel=6_100), "wishes": wish(report=True)},
+    ),
+}
+
+
+def test_a_payment_that_ended_rightly_is_not_blamed() -> None:
+    assert judge(facts()) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"journal": asked(cancel=2_000), "wishes": wish(cancel_at=1_900)},
+        {"journal": asked(failed=1_900, cancel=2_000)},
+        {"journal": asked(inquiry=6_000, cancel=6_100)},
+        {"journal": asked(cancel=30_000)},
+    ],
+    ids=["asked for", "after FAIL", "after a last inquiry", "after the grace"],
+)
+def test_a_cancel_that_is_allowed_is_not_blamed(changed: dict[str, Any]) -> None:
+    told_later = [event("succeeded", at=90_000)]
+    assert judge(facts(**{"seen": told_later, **changed})) == []
+
+
+@pytest.mark.parametrize(("kind", "changed"), WRONG.values(), ids=WRONG)
+def test_what_must_never_be_is_found(kind: str, changed: dict[str, Any]) -> None:
+    assert kind in {finding.kind for finding in judge(facts(**changed))}
+
+
+@pytest.mark.parametrize(
+    ("line", "bad"),
+    [
+        ('{"event": "payment.final", "level": "info"}', False),
+        ('{"event": "payment.alarmed", "level": "error"}', False),
+        ('{"event": "job.failed", "level": "error"}', True),
+        ('{"event": "log.unregistered", "level": "error"}', True),
+        ('{"event": "account.unknown", "level": "error"}', True),
+        ('{"event": "library.logged", "exception": "Traceback (most recent"}', True),
+        ("Traceback (most recent call last):", True),
+    ],
+)
+def test_a_line_that_no_run_may_bring_forth_is_found(tmp_path: Path, line: str, bad: bool) -> None:
+    (tmp_path / "worker-1.0001.log").write_text(line + "\nto")  # the last line may be torn
+    assert [finding.kind for finding in faults_in_logs(tmp_path)] == ["broken"] * bad
 
 
 # What it stands on: power

@@ -27,14 +27,13 @@ class Connection:
 
 @dataclass(eq=False, slots=True)
 class Wire:
-    """Listens on a port of its own, or on the socket file `path`, and passes on to `target`.
+    """Listens on a port of its own and passes on to `target`.
 
-    `target` is a port of this machine or the path of a socket. A request is whatever the client
+    That is a port of this machine or the path of a socket. A request is whatever the client
     sends at a time: our clients send each command, pipeline or HTTP request in one piece.
     """
 
     target: int | str
-    path: str = ""
     port: int = 0
     refusing: bool = False
     delay: float = 0  #: seconds added to everything, both ways
@@ -50,9 +49,6 @@ class Wire:
 
     async def start(self) -> None:
         self._flowing.set()
-        if self.path:
-            self._listener = await asyncio.start_unix_server(self._accept, self.path)
-            return
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 

@@ -91,10 +91,6 @@ class World:
     _at_server: asyncio.Lock = field(default_factory=asyncio.Lock)
     _lasting: list["asyncio.Future[None]"] = field(default_factory=list)
 
-    @property
-    def waits_for_disk(self) -> bool:
-        return self.merchant.waitaof
-
     async def break_things(self, seconds: float) -> None:
         """Let the merchant sell, and let everything go wrong around it for so long."""
         selling = asyncio.ensure_future(self.merchant.sell(self.setup.per_second))
