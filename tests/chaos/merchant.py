@@ -18,6 +18,7 @@ import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from jobs.model import FINAL
 from jobs.outcome import rfc3339
 from tests.servers import now_ms
 from worker.keys import Keys
@@ -27,7 +28,10 @@ GROUP = "shop"
 CURRENCY, VALUE = "USD", "599"
 CONFIRM_MS = 2000
 AGAIN_SECONDS = 0.2
+UNDER_WAY = 60  #: payments that have not ended: a slow machine gets no more at a time
 LIFE = (4.0, 8.0)  #: seconds that a buyer has to pay
+
+ENDS = (*FINAL, "unresolved.1")
 
 # How often the merchant does what is not simply to have a payment followed.
 NO_ORDER, REPORT, LATE_TRACK, TRACK_TWICE, OTHER_AMOUNT = 0.02, 0.04, 0.12, 0.10, 0.02
@@ -83,8 +87,15 @@ class Merchant:
     async def sell(self, per_second: float) -> None:
         """New payments, until cancelled."""
         while True:
-            self._errand(self._buy(len(self.wishes)))
+            if len(self.wishes) - self.ended < UNDER_WAY:
+                self._errand(self._buy(len(self.wishes)))
             await asyncio.sleep(self.rng.expovariate(per_second))
+
+    @property
+    def ended(self) -> int:
+        """Payments of which an end was told, or that a person must look."""
+        ends = {seen.payment for seen in self.seen.values() if seen.name in ENDS}
+        return len(ends)
 
     async def done(self) -> None:
         """Return when everything that was begun is confirmed."""

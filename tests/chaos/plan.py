@@ -59,12 +59,12 @@ class Row:
 
 
 _ROWS = (
-    Row(0.24, Kind.KILL, ("receiver",)),
-    Row(0.06, Kind.TERMINATE, ("receiver",)),
-    Row(0.30, Kind.KILL, WORKERS),
+    Row(0.36, Kind.KILL, ("receiver",)),
+    Row(0.08, Kind.TERMINATE, ("receiver",)),
+    Row(0.26, Kind.KILL, WORKERS),
     Row(0.08, Kind.TERMINATE, WORKERS),
-    Row(0.20, Kind.POWER_CUT, ("server",), (0, 0.4)),
-    Row(0.10, Kind.KILL, ("server",), (0, 0.4)),
+    Row(0.18, Kind.POWER_CUT, ("server",), (0, 0.4)),
+    Row(0.08, Kind.KILL, ("server",), (0, 0.4)),
     Row(0.02, Kind.TERMINATE, ("server",), (1, 4)),
     Row(0.08, Kind.FREEZE, (*WORKERS, "receiver"), (0.1, 3)),
     Row(0.012, Kind.FREEZE, (*WORKERS, "receiver"), LONG_FREEZE),

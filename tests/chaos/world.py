@@ -33,6 +33,7 @@ from worker.mock_gateway.command import make_keys
 CLIENT_ID = "SANDBOX_5X00000000000000"
 START_SECONDS = 30
 READY_SHARE = 0.8  #: of the kills wait until their target works; the others may hit a start
+WORKS_SECONDS = (0.0, 2.0)  #: for so long it then may
 GRACE_SECONDS = 15
 
 #: Everything happens within seconds, so every delay shrinks with the closing time. A cancel may be
@@ -134,6 +135,7 @@ class World:
         if self.rng.random() < READY_SHARE:
             for _ in range(100):
                 if service.ready:
+                    await asyncio.sleep(self.rng.uniform(*WORKS_SECONDS))
                     break
                 await asyncio.sleep(0.1)
         number = signal.SIGKILL if fault.kind is Kind.KILL else signal.SIGTERM
