@@ -35,7 +35,7 @@ ENDS = (*FINAL, "unresolved.1")
 
 # How often the merchant does what is not simply to have a payment followed.
 NO_ORDER, REPORT, LATE_TRACK, TRACK_TWICE, OTHER_AMOUNT = 0.02, 0.04, 0.12, 0.10, 0.02
-CANCEL, CANCEL_AS_PAID, RECHECK, FORGET = 0.04, 0.04, 0.06, 0.02
+CANCEL, CANCEL_AS_PAID, RECHECK, FORGET = 0.04, 0.15, 0.06, 0.02
 PAID_BETWEEN = 0.4  #: most buyers pay when 30 % of the time has gone by
 
 

@@ -20,7 +20,7 @@ from worker import cli, main, receiver
 from worker.scripts import Confirm, Scripts
 from worker.store import Store
 
-MOMENT = 1.0  #: seconds between a careless look and what is done about it
+MOMENT = 3.0  #: seconds between a careless look and what is done about it, as in a frozen worker
 
 
 def plant(module: Any, name: str, new: Any) -> None:

@@ -99,7 +99,7 @@ class World:
             self._last(self._outage(seconds / 2))
         try:
             async with asyncio.timeout(seconds):
-                for wait, fault in plan.draw(self.rng):
+                for wait, fault in plan.draw(random.Random(self.setup.seed)):
                     await asyncio.sleep(wait)
                     self._last(self.befall(fault))
         except TimeoutError:
