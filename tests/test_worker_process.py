@@ -268,11 +268,15 @@ async def test_a_notification_that_comes_during_a_slow_inquiry_is_applied_at_onc
     async with scripted_gateway() as gateway:
         gateway.answer = slowly(4)
         given = environ(redis_url, shop.keys.prefix, gateway.url, GATEWAY_TIMEOUT_SECONDS="6")
+
+        async def asked() -> list[Asked]:
+            return gateway.asked
+
         with process(tmp_path, given, *reconciler("run")) as both:
             started = await line(both, "receiver.started")
             port = int(started["addresses"][0].split(",")[1].strip(" )"))
             await track(shop.redis, "order-1", "USD", 599, prefix=shop.keys.prefix)
-            await until(shop.in_progress)
+            await until(asked)
             reply = await send(port, notification(paid("order-1")).wire())
             assert reply and reply.status == 200
             await shop.is_told("order-1:succeeded")
