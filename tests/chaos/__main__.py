@@ -77,6 +77,7 @@ def main() -> int:
         durability="memory" if everysec else "fsync",
         planted=args.plant,
         per_second=args.rate,
+        pace=args.pace,
         outage=args.outage,
     )
     print(f"seed {setup.seed}, {args.seconds:.0f} s, logs in {folder}", flush=True)
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--settle", type=float, default=SETTLE_SECONDS, help="at most, afterwards")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rate", type=float, default=4, help="new payments per second")
+    parser.add_argument("--pace", type=float, default=1, help="of the faults; 0.5: half as many")
     parser.add_argument("--server", type=Path, help="another server than the wheel's")
     parser.add_argument("--fsync", choices=["always", "everysec"], default="always")
     parser.add_argument("--outage", type=float, default=0, help="one outage of the server, seconds")

@@ -85,10 +85,10 @@ _ROWS = (
 )
 
 
-def draw(rng: random.Random) -> Iterator[tuple[float, Fault]]:
-    """For ever: how many seconds to wait, and then what goes wrong."""
+def draw(rng: random.Random, pace: float = 1) -> Iterator[tuple[float, Fault]]:
+    """For ever: how many seconds to wait, and then what goes wrong; `pace` times as often."""
     rates = [row.rate for row in _ROWS]
     while True:
         (row,) = rng.choices(_ROWS, rates)
         fault = Fault(row.kind, rng.choice(row.targets), rng.uniform(*row.seconds))
-        yield rng.expovariate(sum(rates)), fault
+        yield rng.expovariate(pace * sum(rates)), fault

@@ -70,6 +70,7 @@ class Setup:
     durability: str = "fsync"
     planted: str = ""
     per_second: float = 4.0  #: new payments
+    pace: float = 1  #: of the faults
     outage: float = 0  #: seconds that the server is away in the middle of the run
 
 
@@ -99,7 +100,7 @@ class World:
             self._last(self._outage(seconds / 2))
         try:
             async with asyncio.timeout(seconds):
-                for wait, fault in plan.draw(random.Random(self.setup.seed)):
+                for wait, fault in plan.draw(random.Random(self.setup.seed), self.setup.pace):
                     await asyncio.sleep(wait)
                     self._last(self.befall(fault))
         except TimeoutError:
