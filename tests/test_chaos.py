@@ -192,6 +192,28 @@ def test_a_power_cut_forgets_what_was_acknowledged_unless_every_write_is_synced(
     assert (lost > 0, kept < WRITES) == (forgets, forgets)
 
 
+def test_waitaof_confirms_what_a_power_cut_takes_unless_every_write_is_synced(
+    folder: Path, shim: Path
+) -> None:
+    """Why it is not believed with `appendfsync everysec`: github.com/redis/redis/pull/13793"""
+    server = Server(folder, shim, fsync="everysec")
+    server.start()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            gone = 0
+            for round_ in range(5):  # a sync may come in between
+                names = [f"{round_}-{n}" for n in range(4)]
+                for name in names:
+                    client.set(name, 1)
+                    assert client.execute_command("WAITAOF", 1, 0, 3000)[0] == 1
+                server.cut_power()
+                server.start()
+                gone += len(names) - client.exists(*names)
+    finally:
+        server.stop()
+    assert gone
+
+
 def test_a_log_that_was_rewritten_is_still_cut_to_what_was_synced(folder: Path, shim: Path) -> None:
     server = Server(folder, shim)
     server.start()

@@ -185,6 +185,13 @@ async def test_an_older_server_that_may_lose_a_write_is_refused(
         await check_durability(old, FSYNC)
 
 
+async def test_waitaof_is_not_believed_where_syncs_come_every_second(spare: Redis) -> None:
+    await spare.config_set("appendfsync", "everysec")
+    with pytest.raises(Unsafe, match="everysec.*set `appendfsync always`"):
+        await check_durability(spare, FSYNC)
+    assert await check_durability(spare, MEMORY) is None
+
+
 async def test_an_older_server_that_hides_its_configuration_is_refused(
     spare: Redis, old: Redis
 ) -> None:

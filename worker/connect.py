@@ -91,7 +91,25 @@ async def check_durability(redis: Redis, durability: Durability) -> Confirm | No
             ) from None
         await _require_fsync_always(redis)
         return None
+    await _require_truthful_waitaof(redis)
     return confirm
+
+
+async def _require_truthful_waitaof(redis: Redis) -> None:
+    """Where syncs come every second, WAITAOF of Redis 7.4 and of Valkey answers before them.
+
+    Source: github.com/redis/redis/pull/13793
+    """
+    try:
+        found = await redis.config_get("appendfsync")
+    except ResponseError:
+        return  # not ours to see: what the server says must do
+    policy = {text_of(name): text_of(value) for name, value in found.items()}.get("appendfsync")
+    if policy != "always":
+        raise Unsafe(
+            f"with `appendfsync {policy}` WAITAOF confirms what a power cut still takes:"
+            " set `appendfsync always`"
+        )
 
 
 async def _require_fsync_always(redis: Redis) -> None:

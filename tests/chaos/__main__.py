@@ -73,7 +73,7 @@ def main() -> int:
         shim=shim,
         seed=args.seed if args.seed is not None else random.randrange(1_000_000),
         binary=args.server,
-        fsync="everysec" if everysec else args.fsync,
+        fsync="everysec" if everysec else "always",
         durability="memory" if everysec else "fsync",
         planted=args.plant,
         per_second=args.rate,
@@ -108,7 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=4, help="new payments per second")
     parser.add_argument("--pace", type=float, default=1, help="of the faults; 0.5: half as many")
     parser.add_argument("--server", type=Path, help="another server than the wheel's")
-    parser.add_argument("--fsync", choices=["always", "everysec"], default="always")
     parser.add_argument("--outage", type=float, default=0, help="one outage of the server, seconds")
     parser.add_argument("--plant", choices=PLANTED, default="", help="a fault to be found")
     return parser
