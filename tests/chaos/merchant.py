@@ -49,6 +49,7 @@ class Wish:
     tracked: bool = False
     cancel_at: int | None = None  #: when it first asked for a cancel
     forget_at: int | None = None
+    conflict: bool = False  #: tracked with two amounts: whichever command is taken up first stands
     confirmed: Counter[str] = field(default_factory=Counter)  #: commands by type
 
 
@@ -122,7 +123,7 @@ class Merchant:
         wish.tracked = True
         for chance, wait, errand in (
             (TRACK_TWICE, 2 * life, partial(self._track, wish, VALUE)),
-            (OTHER_AMOUNT, life, partial(self._track, wish, "600")),
+            (OTHER_AMOUNT, life, partial(self._track_otherwise, wish)),
             (CANCEL, 1.3 * life, partial(self._cancel, wish)),
             (CANCEL_AS_PAID, PAID_BETWEEN * life, partial(self._cancel, wish)),
             (RECHECK, 3 * life, partial(self._command, "payment.recheck", wish)),
@@ -149,8 +150,12 @@ class Merchant:
             details["onTimeout"] = "report"
         await self._command("payment.track", wish, **details)
 
+    async def _track_otherwise(self, wish: Wish) -> None:
+        wish.conflict = True
+        await self._track(wish, "600")
+
     async def _cancel(self, wish: Wish) -> None:
-        wish.cancel_at = now_ms()
+        wish.cancel_at = wish.cancel_at or now_ms()
         await self._command("payment.cancel", wish, reason="the buyer changed their mind")
 
     async def _forget(self, wish: Wish) -> None:

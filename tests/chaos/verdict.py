@@ -110,7 +110,7 @@ def _true(facts: Facts, wish: Wish) -> Findings:
     open_attention = record.get("aftercare") in ("cancelling", "refund_required")
     if not agrees(status, truth) and status in ENDS and not open_attention:
         yield "wrong", f"{status}, the gateway has {truth.status}, {truth.kept} taken"
-    expected = wish.report or truth.expects == "unresolved"
+    expected = wish.report or wish.conflict or truth.expects == "unresolved"
     if status == "unresolved" and not expected:
         yield "wrong", f"unresolved ({record.get('reason')}), the gateway has {truth.status}"
     if truth.forgeries_acked:
