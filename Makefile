@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants failover fuzz
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -29,9 +29,7 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
-	@echo "make simulate, make simulate-mutants   see docs/reliability.md"
-	@echo "make failover kill the primary of a real Redis again and again, under load"
-	@echo "make fuzz     send COUNT mutations of genuine messages to the receiver"
+	@echo "make simulate, simulate-mutants, chaos, failover, fuzz   see docs/reliability.md"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -51,7 +49,7 @@ lint: .venv/test-installed
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/deptry .
 
-# Not part of make test, which runs a short version of both.
+# Not part of make test, which runs a short version of each.
 SEEDS ?= 20000
 simulate: .venv/test-installed
 	@.venv/bin/python -m tests.simulation --seeds $(SEEDS) --processes 2
@@ -59,14 +57,22 @@ simulate: .venv/test-installed
 simulate-mutants: .venv/test-installed
 	@.venv/bin/python -m tests.simulation --mutants
 
-# Real failovers under load; make test has a short one.
+# Real failovers under load.
 ROUNDS ?= 20
 failover: .venv/test-installed
 	@.venv/bin/python -m tests.failover --rounds $(ROUNDS) $(ARGS)
+
+# Mutations of genuine messages, sent to the receiver.
 COUNT ?= 100000
 SEED ?= 1
 fuzz: .venv/test-installed
 	@.venv/bin/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
+
+# Real processes, killed at random. SERVER=/usr/bin/redis-server takes another server than the wheel's.
+SECONDS ?= 120
+SERVER ?=
+chaos: .venv/test-installed
+	@.venv/bin/python -m tests.chaos --seconds $(SECONDS) $(if $(SERVER),--server $(SERVER)) $(ARGS)
 
 format: .venv/test-installed
 	.venv/bin/ruff check --fix

@@ -368,7 +368,7 @@ class Process:
             self._process = subprocess.Popen(
                 words,
                 cwd=folder,
-                env={**_bare(), **environ},
+                env={**bare(), **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -445,7 +445,7 @@ def reconciler(*words: str) -> tuple[str, ...]:
 ARQ_WORKER = (str(Path(sys.executable).parent / "arq"), "worker.main.WorkerSettings")
 
 
-def _bare() -> dict[str, str]:
+def bare() -> dict[str, str]:
     """Our environment without any setting of the reconciler's, and with the path to our code."""
     ours = {entry.name for entry in SETTINGS} | {f"{entry.name}_FILE" for entry in SETTINGS}
     kept = {name: value for name, value in os.environ.items() if name not in ours}

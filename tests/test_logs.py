@@ -224,6 +224,19 @@ def test_lines_of_libraries_have_our_form(json_lines: Lines) -> None:
     assert line["message"] == "Task t1 was destroyed"
 
 
+def test_a_connection_that_broke_when_nobody_used_it_is_no_error(json_lines: Lines) -> None:
+    """asyncio reports it when the stream is collected, with a traceback that helps nobody."""
+    asyncio_log = logging.getLogger("asyncio")
+    lost, mistake = ConnectionResetError(104, "Connection reset by peer"), KeyError("x")
+    for error in (lost, mistake):
+        asyncio_log.error("Future exception was never retrieved", exc_info=error)
+    benign, bug = json_lines()
+    assert (benign["level"], benign["event"]) == ("warning", "library.logged")
+    assert benign["message"] == "[Errno 104] Connection reset by peer"
+    assert "exception" not in benign
+    assert (bug["level"], "KeyError" in bug["exception"]) == ("error", True)
+
+
 def test_arq_does_not_tell_the_arguments_of_its_jobs(json_lines: Lines) -> None:
     logging.getLogger("arq.worker").info("0.01s -> p1:follow('red-secret')")
     logging.getLogger("arq.worker").warning("job p1 expired")

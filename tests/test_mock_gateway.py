@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote
 
@@ -1014,6 +1015,28 @@ async def test_the_ledger_can_be_printed(world: World) -> None:
     assert first.items() >= {"paymentRequestId": "paid-1", "status": "paid", "taken": 599}.items()
     assert first.items() >= {"paidAt": BIRTH + 3_000, "refunded": 0, "expects": "succeeded"}.items()
     assert second.items() >= {"status": "unpaid", "taken": 0, "paidAt": None}.items()
+
+
+async def test_the_journal_says_what_came_and_what_happened_when(world: World) -> None:
+    """Calls, happenings, and which notification was acknowledged."""
+    await world.order("paid-1")
+    await world.inquire("paid-1", 20)
+    await world.inquire("paid-1", 40)
+    await until(lambda: bool(world.receiver.heard))
+    await quiet()
+    await world.cancel("paid-1", 60)
+    async with world.session.get(f"{world.mock.url}/mock/journal") as response:
+        journal = await response.json()
+    acked = {"at": BIRTH + 4_000, "what": "acknowledged", "paymentRequestId": "paid-1"}
+    digest = sha256(world.receiver.heard[0][1].raw).hexdigest()
+    assert acked | {"detail": digest} in journal
+    others = [(m["at"] - BIRTH, m["what"]) for m in journal if m["what"] != "acknowledged"]
+    assert others == [
+        (2_000, "inquiry"),
+        (3_000, "paid"),
+        (4_000, "inquiry"),
+        (6_000, "cancel"),
+    ]
 
 
 async def test_the_scenarios_can_be_listed(world: World) -> None:

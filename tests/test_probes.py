@@ -114,8 +114,8 @@ async def test_looking_writes_nothing() -> None:
         ((*OLD, "--appendfsync", "everysec"), [("persistence", REFUSE)], "appendfsync everysec"),
         ((*OLD, *MANAGED), [("persistence", WARN)], "does not tell whether each write"),
         (OLD, [], ""),
-        (("--appendfsync", "everysec"), [], ""),  # WAITAOF waits for it
-        (MANAGED, [], ""),  # INFO and WAITAOF tell all
+        (("--appendfsync", "everysec"), [("persistence", REFUSE)], "a power cut takes what Redis"),
+        (MANAGED, [("persistence", WARN)], "does not tell whether each write"),
         (("--cluster-enabled", "yes"), [("cluster", REFUSE)], "a single primary"),
     ],
 )
@@ -280,7 +280,7 @@ async def test_a_managed_server_is_used_after_warnings_if_that_is_wanted() -> No
 
 GOOD = Facts(
     info={"redis_version": "7.2.4", "maxmemory_policy": "noeviction", "aof_enabled": 1},
-    config={},
+    config={"appendfsync": "always"},
     waitaof=WaitAof.WORKS,
     lacking=[],
     scripts="",
@@ -330,7 +330,7 @@ def test_what_info_does_not_tell_is_taken_from_the_configuration(
     facts = Facts(
         **{n: getattr(GOOD, n) for n in ("waitaof", "lacking", "scripts")},
         info=quiet,
-        config=config,
+        config={"appendfsync": "always"} | config,
         clock_ahead=0,
         canary="2026-01-01",
     )

@@ -261,6 +261,32 @@ async def test_run_receives_and_follows_in_one_process(
             assert both.find("receiver.stopped") and both.find("worker.stopped")
 
 
+async def test_a_notification_that_comes_during_a_slow_inquiry_is_applied_at_once(
+    shop: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    """The same worker then has the payment in hand twice, which is no fault."""
+    async with scripted_gateway() as gateway:
+        gateway.answer = slowly(4)
+        given = environ(redis_url, shop.keys.prefix, gateway.url, GATEWAY_TIMEOUT_SECONDS="6")
+
+        async def asked() -> list[Asked]:
+            return gateway.asked
+
+        with process(tmp_path, given, *reconciler("run")) as both:
+            started = await line(both, "receiver.started")
+            port = int(started["addresses"][0].split(",")[1].strip(" )"))
+            await track(shop.redis, "order-1", "USD", 599, prefix=shop.keys.prefix)
+            await until(asked)
+            reply = await send(port, notification(paid("order-1")).wire())
+            assert reply and reply.status == 200
+            await shop.is_told("order-1:succeeded")
+            assert both.find("inquiry.completed") == []
+            await line(both, "inquiry.completed")
+            both.signal(signal.SIGTERM)
+            assert await ended(both) == 0
+            assert {entry["level"] for entry in both.lines} == {"info", "warning"}
+
+
 async def test_the_receiver_holds_no_key_that_can_sign(
     shop: Shop, redis_url: str, tmp_path: Path
 ) -> None:

@@ -231,6 +231,11 @@ def adopt(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     args = line.pop("positional_args", ())
     if record.name == "aiohttp.server":
         return {**line, **_server_trouble(record), "peer": args[0] if args else None}
+    error = record.exc_info[1] if record.exc_info else None
+    if record.name == "asyncio" and isinstance(error, ConnectionError):
+        # Of a stream that is thrown away with its connection: who used it has said so in a line.
+        line["message"], line["exc_info"] = str(error), None
+        return {**line, "level": "warning", "logger": "asyncio", "event": "library.logged"}
     said = {"level": record.levelname.lower(), "logger": record.name, "message": line["event"]}
     return {**line, **said, "event": "library.logged"}
 

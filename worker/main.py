@@ -24,7 +24,7 @@ from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
 from jobs.stuck import report_stuck
 from jobs.sweep import sweep
-from jobs.tools import Account, Tools
+from jobs.tools import LEASE, Account, Tools
 from worker import admission, connect, queue
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
@@ -44,6 +44,9 @@ from worker.watch import WATCH_EVERY, Lookout, Pulse, check_sweep
 
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
+#: For how long arq keeps others off a job: what a killed worker had in hand is taken up as soon as
+#: its lease has run out. arq's own figure, 10 s above the timeout, would leave that to the sweep.
+IN_PROGRESS_SECONDS = LEASE / SECOND + 0.5
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
 COMMANDS_AGAIN: Ms = SECOND  #: after a bug in reading the commands; it never ends otherwise
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
@@ -271,12 +274,27 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
                 await _end([admitted])
             else:
                 ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
-                given = worker_settings(settings) | {"ctx": ctx}
-                await _work(Worker(**given, handle_signals=False), stopping)
+                await _work(_new_worker(settings, ctx), stopping)
                 known = ctx["admitted"]
     finally:
         stopped.cancel()
         await probe.aclose()
+
+
+def _new_worker(settings: Settings, ctx: dict[str, Any]) -> Worker:
+    given = worker_settings(settings) | {"ctx": ctx}
+    worker = Worker(**given, handle_signals=False)
+    worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
+    worker.job_tasks = _Hands()
+    return worker
+
+
+class _Hands(dict[str, Any]):
+    """A worker's jobs in hand, by id. arq takes each out as it ends, and one may be in twice: mail
+    that comes during a slow inquiry is applied by a second run of the payment's job."""
+
+    def __delitem__(self, job_id: str) -> None:
+        self.pop(job_id, None)
 
 
 async def _work(worker: Worker, stopping: asyncio.Event) -> None:

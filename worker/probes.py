@@ -131,8 +131,15 @@ async def glance(redis: Redis, keys: Keys, clock: Callable[[], float] = time.tim
 #: What `glance` leaves out.
 TRIED = ("config", "waitaof", "lacking", "scripts", "sentinel", "promotable")
 
+#: What nobody asks about is taken to be well.
 _NOTHING = Facts(
-    info={}, config={}, waitaof=WaitAof.WORKS, lacking=(), scripts="", clock_ahead=0, canary=None
+    info={},
+    config={"appendfsync": "always"},
+    waitaof=WaitAof.WORKS,
+    lacking=(),
+    scripts="",
+    clock_ahead=0,
+    canary=None,
 )
 
 
@@ -149,13 +156,12 @@ def _ahead(theirs: float, before: float, after: float) -> Ms:
 
 
 async def _config(redis: Redis, facts: Facts) -> Mapping[str, str]:
-    """Only what could not be known without: managed servers and careful users have no CONFIG."""
+    """Only what cannot be known without: managed servers and careful users have no CONFIG."""
     found: dict[Any, Any] = {}
     with contextlib.suppress(ResponseError):
         if "maxmemory_policy" not in facts.info:
             found |= await redis.config_get("maxmemory-policy")
-        if facts.waitaof is WaitAof.UNKNOWN:
-            found |= await redis.config_get("appendfsync")
+        found |= await redis.config_get("appendfsync")
     return {text_of(name): text_of(value) for name, value in found.items()}
 
 
@@ -247,20 +253,24 @@ def probe_persistence(facts: Facts, settings: Settings) -> Finding | None:
     if facts.waitaof is WaitAof.DENIED:
         message = "our user may not ask whether a write is on disk"
         return _wrong("persistence", message, "give it +waitaof, see deploy/users.conf")
-    return _fsync_always(facts) if facts.waitaof is WaitAof.UNKNOWN else None
+    if facts.waitaof is WaitAof.UNKNOWN and facts.sentinel:
+        message = "this Redis knows no WAITAOF, and the next primary may write to disk later"
+        return _wrong("persistence", message, "use Redis 7.2, or DURABILITY=replica:N")
+    return _fsync_always(facts)
 
 
 def _fsync_always(facts: Facts) -> Finding | None:
-    """An older Redis: every write is safe before its answer, if it is set up so."""
-    if facts.sentinel:  # the next primary may be set up otherwise
-        message = "this Redis knows no WAITAOF, and the next primary may write to disk later"
-        return _wrong("persistence", message, "use Redis 7.2, or DURABILITY=replica:N")
-    told, remedy = facts.config.get("appendfsync"), "set `appendfsync always`, or use Redis 7.2"
+    """Every write is on disk before its answer, if Redis is set up so. An older one knows no other
+    way; and where syncs come every second, WAITAOF answers before them on many versions.
+
+    Source: github.com/redis/redis/pull/13793
+    """
+    told, remedy = facts.config.get("appendfsync"), "set `appendfsync always`"
     if told is None:
         return _unknown("persistence", "whether each write is on disk when answered", remedy)
     if told == "always":
         return None
-    message = f"this Redis knows no WAITAOF, and with appendfsync {told} a power cut takes writes"
+    message = f"with appendfsync {told} a power cut takes what Redis has confirmed"
     return _wrong("persistence", message, remedy)
 
 

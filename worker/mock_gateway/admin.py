@@ -19,6 +19,7 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 def add_admin(app: web.Application) -> None:
     app.router.add_post("/mock/orders", from_here(create_order))
     app.router.add_get("/mock/ledger", from_here(show_ledger))
+    app.router.add_get("/mock/journal", from_here(show_journal))
     app.router.add_get("/mock/scenarios", from_here(show_scenarios))
 
 
@@ -48,6 +49,21 @@ async def show_ledger(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     truths = gateway.ledger.truths(gateway.clock())
     return web.json_response([truth.to_json() for truth in truths])
+
+
+async def show_journal(request: web.Request) -> web.Response:
+    """Every call, every happening and every acknowledged notification, in order, with its time."""
+    return web.json_response(
+        [
+            {
+                "at": moment.at,
+                "paymentRequestId": moment.payment_request_id,
+                "what": moment.what,
+                "detail": moment.detail,
+            }
+            for moment in request.app[GATEWAY].ledger.journal
+        ]
+    )
 
 
 async def show_scenarios(_: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ happen that was due by then.
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
@@ -14,9 +15,19 @@ from typing import Any
 
 from jobs.model import Money, Ms
 from worker.mock_gateway.config import Switches
-from worker.mock_gateway.order import Calls, CancelResult, Notice, Order, Standing, befall, cancel
+from worker.mock_gateway.order import (
+    Calls,
+    CancelResult,
+    Moment,
+    Notice,
+    Order,
+    Standing,
+    befall,
+    cancel,
+)
 from worker.mock_gateway.scenarios import SCENARIOS, Happening, choose
 
+JOURNAL = 1_000_000  #: moments kept, the newest: some hours of a busy test
 USUAL_NOTICE = (3_000, 5_000)  #: ms after the result: docs.antom.com/ac/cashierpay/notifications
 
 
@@ -101,6 +112,7 @@ class Ledger:
         self._numbers = count()  # break ties: what was scheduled first comes first
         self._ahead: list[tuple[Ms, int, Order, Happening]] = []
         self._notices: list[tuple[Ms, int, Notice]] = []
+        self.journal: deque[Moment] = deque(maxlen=JOURNAL)
 
     # Orders, and calls about them.
 
@@ -145,11 +157,15 @@ class Ledger:
     def inquire(self, payment_request_id: str, now: Ms) -> Order | None:
         """Count an inquiry; the order as it stands now, None if the gateway knows none."""
         self._calls_about(payment_request_id).inquiries += 1
+        self.advance(now)
+        self.note(now, payment_request_id, "inquiry")
         return self._known(payment_request_id, now)
 
     def ask_cancel(self, payment_request_id: str, now: Ms) -> Order | None:
         """Count a cancel, and leave the order as it is; None if the gateway knows none."""
         self._calls_about(payment_request_id).cancels += 1
+        self.advance(now)
+        self.note(now, payment_request_id, "cancel")
         return self._known(payment_request_id, now)
 
     def cancel(self, order: Order, now: Ms) -> CancelResult:
@@ -161,6 +177,10 @@ class Ledger:
         if order.standing is not before:
             self._follow_cancel(order, now)
         return result
+
+    def note(self, at: Ms, payment_request_id: str, what: str, detail: str = "") -> None:
+        """Write a moment down."""
+        self.journal.append(Moment(at, payment_request_id, what, detail))
 
     def request_id_of(self, payment_id: str) -> str | None:
         """The paymentRequestId of the order with this paymentId."""
@@ -230,7 +250,10 @@ class Ledger:
         heapq.heappush(self._notices, (notice.at, next(self._numbers), notice))
 
     def _happen(self, order: Order, happening: Happening, at: Ms) -> None:
+        before = order.standing
         notice = befall(order, happening, at)
+        if order.standing is not before:
+            self.note(at, order.payment_request_id, happening.value)
         if notice is not None:
             self._notify(notice)
 

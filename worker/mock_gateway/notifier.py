@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -80,9 +81,13 @@ class Notifier:
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 ack = await response.content.read(MAX_ACK_BYTES)
-                return response.status == 200 and _acknowledges(ack)
+                acked = response.status == 200 and _acknowledges(ack)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
+        if acked:
+            name, digest = notice.order.payment_request_id, sha256(body).hexdigest()
+            self.gateway.ledger.note(self.gateway.clock(), name, "acknowledged", digest)
+        return acked
 
     def _signed_path(self, url: str) -> str:
         """The documents say path and query, the sample beside them path alone."""

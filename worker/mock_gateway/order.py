@@ -38,6 +38,16 @@ class Return:
     at: Ms
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened to an order or was asked about it, as a checker is told."""
+
+    at: Ms
+    payment_request_id: str
+    what: str  #: inquiry, cancel, acknowledged, or what befell the order
+    detail: str = ""  #: of an acknowledgement: the SHA-256 of the notification's body
+
+
 @dataclass(slots=True)
 class Calls:
     """What the merchant asked about one paymentRequestId, whether there is such an order or not."""
