@@ -41,6 +41,11 @@ KEEPALIVE_SECONDS = 15.0
 #: How long the rest of a refused body is still taken in: closing at once would often wipe out the
 #: answer on its way. aiohttp's own 10 s would hold the connection for a slow sender.
 LINGER_SECONDS = 1.0
+#: How long Redis may take to keep a message: it has 3 s to confirm a write. A sender that waits for a
+#: Redis that hangs sends again anyway, and redis-py's own patience adds up to minutes.
+KEEP_SECONDS = 4.0
+#: Messages on their way into Redis at once: each takes a connection. The others wait their turn.
+KEEPS_AT_ONCE = 64
 
 #: What is answered to a message that is not believed: the status and what would help.
 REFUSALS: Mapping[Reason, tuple[HTTPStatus, str]] = {
@@ -92,13 +97,16 @@ class Visit:
 def create_app(trust: Trust, store: Store) -> web.Application:
     """The receiver as an aiohttp application."""
 
+    keeping = asyncio.Semaphore(KEEPS_AT_ONCE)
+
     # No route but a middleware: it sees every request, also one whose target is no path.
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.Response:  # noqa: ARG001
         visit = Visit(request)
         try:
             message = await _verified(visit, trust)
-            result = await _keep(visit, message, store)
+            async with asyncio.timeout(KEEP_SECONDS), keeping:
+                result = await _keep(visit, message, store)
         except Untrusted as doubt:
             return _refuse(visit, doubt.reason)
         except (RedisError, OSError) as fault:
