@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from pathlib import Path
 from typing import Any
 
+import arq.worker
 from arq.connections import ArqRedis
 from arq.worker import Retry, Worker, func
 from redis.asyncio import Redis
@@ -25,7 +26,7 @@ from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
 from jobs.sweep import sweep
 from jobs.tools import Account, Tools
-from worker import connect, queue
+from worker import connect, queue, stalls
 from worker.commands import (
     BadCommand,
     CommandStream,
@@ -181,7 +182,7 @@ async def every(delay: Ms, work: Callable[[], Awaitable[Any]], event: str) -> No
 
 
 def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine[Any, Any, None]]:
-    """The command stream, the sweep and the housekeeping."""
+    """The command stream, the sweep, the housekeeping and the watch over stalls."""
     redis = store.redis
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
@@ -196,6 +197,7 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
         commands.run(),
         every(settings.sweep_every, swept, "sweep.failed"),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
+        stalls.watch("worker"),
     ]
 
 
@@ -205,6 +207,9 @@ async def start(ctx: dict[str, Any]) -> None:
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     tools, store = await stack.enter_async_context(open_tools(settings))
     ctx |= {"tools": tools, "store": store}
+    # arq looks at its own host's clock for what is due. One that is behind would wake nobody, one
+    # that is ahead would wake everybody all the time: it is given Redis' time as well.
+    arq.worker.timestamp_ms = store.now  # type: ignore[attr-defined]  # its own import
     for group in settings.outcome_groups:
         await make_group(store.redis, store.keys.outcomes, group)
     tasks = [asyncio.create_task(task) for task in companions(settings, tools, store)]
@@ -340,6 +345,7 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
     checking = asyncio.ensure_future(_check(store, settings))
+    watching = asyncio.ensure_future(stalls.watch("receiver"))
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
     try:
         stopped = asyncio.ensure_future(stopping.wait())
@@ -349,6 +355,7 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
         await stopped
     finally:
         checking.cancel()
+        watching.cancel()
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())

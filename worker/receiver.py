@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -41,8 +41,8 @@ KEEPALIVE_SECONDS = 15.0
 #: How long the rest of a refused body is still taken in: closing at once would often wipe out the
 #: answer on its way. aiohttp's own 10 s would hold the connection for a slow sender.
 LINGER_SECONDS = 1.0
-#: How long Redis may take to keep a message: it has 3 s to confirm a write. A sender that waits for a
-#: Redis that hangs sends again anyway, and redis-py's own patience adds up to minutes.
+#: How long Redis may take to keep a message: it has 3 s to confirm a write. The timeouts and tries
+#: of redis-py add up to more than a sender should wait for a Redis that hangs.
 KEEP_SECONDS = 4.0
 #: Messages on their way into Redis at once: each takes a connection. The others wait their turn.
 KEEPS_AT_ONCE = 64
@@ -97,7 +97,7 @@ class Visit:
 def create_app(trust: Trust, store: Store) -> web.Application:
     """The receiver as an aiohttp application."""
 
-    keeping = asyncio.Semaphore(KEEPS_AT_ONCE)
+    turns = asyncio.Semaphore(KEEPS_AT_ONCE)
 
     # No route but a middleware: it sees every request, also one whose target is no path.
     @web.middleware
@@ -105,8 +105,7 @@ def create_app(trust: Trust, store: Store) -> web.Application:
         visit = Visit(request)
         try:
             message = await _verified(visit, trust)
-            async with asyncio.timeout(KEEP_SECONDS), keeping:
-                result = await _keep(visit, message, store)
+            result = await _in_time(_keep_in_turn(visit, message, store, turns))
         except Untrusted as doubt:
             return _refuse(visit, doubt.reason)
         except (RedisError, OSError) as fault:
@@ -235,6 +234,29 @@ async def _body(request: web.Request) -> bytes:
 
 
 # Keep
+
+
+async def _in_time(keeping: Coroutine[Any, Any, str]) -> str:
+    """The result, or TimeoutError after `KEEP_SECONDS`, also where `keeping` does not end then.
+
+    redis-py loses a cancel now and then, see `worker.main.CANCEL_AGAIN_SECONDS`.
+    """
+    task = asyncio.ensure_future(keeping)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # it was heard
+    try:
+        await asyncio.wait({task}, timeout=KEEP_SECONDS)
+        if task.done():
+            return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
+
+
+async def _keep_in_turn(
+    visit: Visit, message: Signed, store: Store, turns: asyncio.Semaphore
+) -> str:
+    async with turns:
+        return await _keep(visit, message, store)
 
 
 async def _keep(visit: Visit, message: Signed, store: Store) -> str:
