@@ -280,6 +280,7 @@ MATRIX = (
         "SIGTERM under load",
         "what was begun is answered; exit code 0",
         [
+            "faults/test_process.py::test_what_was_begun_before_sigterm_is_kept_and_answered",
             "faults/test_process.py::test_what_was_acknowledged_before_the_receiver_ended_is_kept",
         ],
     ),
@@ -698,7 +699,7 @@ MATRIX = (
         [
             "faults/test_process.py::"
             "test_a_key_file_that_cannot_be_read_is_one_line_and_exit_code_3",
-            "faults/test_process.py::test_every_key_that_is_too_weak_is_one_line_and_exit_code_3",
+            "faults/test_process.py::test_keys_that_are_too_weak_are_one_line_each_and_exit_code_3",
             "test_signature.py::test_a_public_key_that_cannot_be_used_is_refused_with_the_reason",
             "test_signature.py::test_a_private_key_that_cannot_be_used_is_refused_with_the_reason",
         ],

@@ -1,6 +1,6 @@
 """The fault matrix names tests that are there, and leaves no fault without a test or a reason."""
 
-import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -17,9 +17,8 @@ EACH = pytest.mark.parametrize("row", MATRIX, ids=lambda row: str(row.number))
 @cache
 def names_in(file: str) -> frozenset[str]:
     """The tests of a module, by name."""
-    parsed = ast.parse((TESTS / file).read_text("utf-8"))
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return frozenset(node.name for node in parsed.body if isinstance(node, functions))
+    text = (TESTS / file).read_text("utf-8")
+    return frozenset(re.findall(r"^(?:async )?def (test_\w+)\(", text, re.MULTILINE))
 
 
 def test_every_fault_has_its_row() -> None:
@@ -38,7 +37,7 @@ def test_every_test_that_is_named_is_there(row: Row) -> None:
         if test.endswith(MODULE):
             continue
         file, name = test.split("::")
-        assert name.startswith("test_") and name in names_in(file), test
+        assert name in names_in(file), test
 
 
 @EACH

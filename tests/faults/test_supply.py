@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import ROOT
+
 NAME, VERSION = "harmless", "1.0"
 
 
@@ -28,7 +30,8 @@ def wheel(folder: Path, code: str) -> Path:
 @pytest.mark.parametrize("tampered", [False, True], ids=["as locked", "tampered with"])
 @pytest.mark.once
 def test_a_wheel_with_another_hash_is_not_installed(tmp_path: Path, tampered: bool) -> None:
-    """With the options of .ci/install and the Dockerfile, from a folder instead of an index."""
+    """With the option of .ci/install and the Dockerfile, from a folder instead of an index."""
+    assert "install -q --require-hashes" in (ROOT / ".ci" / "install").read_text()
     locked = hashlib.sha256(wheel(tmp_path, "").read_bytes()).hexdigest()
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"{NAME}=={VERSION} --hash=sha256:{locked}\n")
