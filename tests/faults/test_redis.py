@@ -210,6 +210,7 @@ async def test_a_worker_outlives_whatever_redis_refuses_with(
             proxy.reset()
             log_lines.clear()
             await until(lambda: _waiting(log_lines))
+            await asyncio.sleep(1)  # arq asks four times a second, and ends when it is refused
             proxy.instead = None
             proxy.reset()
             if n == 0:
