@@ -206,16 +206,17 @@ async def test_a_worker_outlives_whatever_redis_refuses_with(
 ) -> None:
     async with proxied_server() as (server, proxy, url), working(url, gateway):
         for n, name in enumerate(("NOAUTH", "READONLY", "MISCONF")):  # one of each class
+            await buy(server.url, f"paid-{n}")
+            await is_told(server.url, *(f"paid-{m}" for m in range(n + 1)))
+            log_lines.clear()
             proxy.instead = refusing(REFUSALS[name])
             proxy.reset()
-            log_lines.clear()
             await until(lambda: _waiting(log_lines))
             await asyncio.sleep(1)  # arq asks four times a second, and ends when it is refused
             proxy.instead = None
             proxy.reset()
-            if n == 0:
-                await buy(server.url, "paid-1")
-        await is_told(server.url, "paid-1")
+        await buy(server.url, "paid-3")
+        await is_told(server.url, *(f"paid-{n}" for n in range(4)))
 
 
 async def _waiting(lines: list[EventDict]) -> bool:
