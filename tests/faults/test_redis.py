@@ -153,7 +153,7 @@ async def test_a_slow_redis_slows_us_down_and_nothing_is_done_twice(gateway: str
         names = [f"n-{n}" for n in range(50)]
         await acknowledged_are_kept(server.url, list(zip(names, answers, strict=True)))
         await eventually(lambda: send(port, post("n-0")), 200)
-        proxy.delay = 0.3  # a payment takes some twenty commands
+        proxy.delay = 0.1  # a payment takes dozens of commands
         await buy(server.url, "paid-1")
         await is_told(server.url, "paid-0", "paid-1", seconds=60)
 
