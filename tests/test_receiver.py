@@ -9,12 +9,14 @@ import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
 
 from tests.keys import CLIENT_ID, public_key, vector, vectors
@@ -342,6 +344,51 @@ async def test_a_redis_that_is_frozen_is_not_waited_for_longer_than_the_gateway_
             again = await send(port, GENUINE.wire())
             assert again and acknowledged(again)
         await client.aclose()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_redis_that_hangs_is_not_waited_for_even_if_a_cancel_is_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict], stubborn: bool
+) -> None:
+    """Up to Python 3.11 a cancel can be lost on its way through redis-py."""
+
+    given_up = asyncio.Event()
+
+    async def hang(*_: Any, **__: Any) -> str:
+        with suppress(asyncio.CancelledError if stubborn else KeyError):
+            await asyncio.sleep(60)
+        await given_up.wait()
+        raise RedisConnectionError("nobody hears this")
+
+    monkeypatch.setattr(receiver, "KEEP_SECONDS", 0.1)
+    monkeypatch.setattr(store, "receive", hang)
+    async with receiving(store) as port:
+        reply = await send(port, GENUINE.wire())
+        assert reply and reply.status == 503
+        given_up.set()
+    [line] = log_lines
+    assert (line["event"], line["fault"]) == ("receiver.store_down", "TimeoutError")
+
+
+async def test_so_many_and_no_more_are_on_their_way_into_redis(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, most = 0, 0
+
+    async def slow(*_: Any, **__: Any) -> str:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.02)
+        now -= 1
+        return "accepted"
+
+    monkeypatch.setattr(receiver, "KEEPS_AT_ONCE", 3)
+    monkeypatch.setattr(store, "receive", slow)
+    async with receiving(store) as port:
+        replies = await asyncio.gather(*(send(port, GENUINE.wire()) for _ in range(12)))
+    assert all(reply and acknowledged(reply) for reply in replies)
+    assert most == 3
 
 
 @pytest.mark.parametrize(

@@ -381,7 +381,7 @@ def test_a_lone_public_key_is_version_1(text: str) -> None:
 
 def test_the_padding_of_a_key_is_not_taken_for_a_version() -> None:
     """A key broken into lines may end in a line of digits and `=`."""
-    numbers = RSAPublicNumbers(54109, (1 << 3071) | 1)
+    numbers = RSAPublicNumbers(119645, (1 << 3071) | 1)
     der = numbers.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.PKCS1
     )

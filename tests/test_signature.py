@@ -532,6 +532,7 @@ BAD_PUBLIC = {
     "8193 bits": (_public_numbers(2**8192 + 1, 65537), "8193 bits"),
     "exponent 1": (_public_numbers(MODULUS_OF_2048, 1), "not a public key"),
     "exponent 2": (_public_numbers(MODULUS_OF_2048, 2), "not a public key"),
+    "exponent 3": (_public_numbers(MODULUS_OF_2048, 3), "the public key has the exponent 3: use"),
     "exponent 65536": (_public_numbers(MODULUS_OF_2048, 65536), "not a public key"),
 }
 

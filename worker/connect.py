@@ -60,6 +60,8 @@ def pool(url: str, tries: int) -> ConnectionPool:
     """Connections that time out, keep alive, and try again `tries` times with backoff.
 
     Repeating a script is safe: the second time each of ours changes nothing or says the same again.
+    There are no health checks: what is dead is found by the try itself, and in redis-py 5.3 a check
+    that fails connects, checks while it connects, and so on, for minutes.
     """
     through_sentinel = sentinel_url(url)
     if through_sentinel:
@@ -67,7 +69,6 @@ def pool(url: str, tries: int) -> ConnectionPool:
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": CONNECT_SECONDS,
-        "health_check_interval": 15,
         "retry": Retry(ExponentialBackoff(cap=1, base=0.05), tries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
         "lib_name": None,  # a user of least privilege may not even say what it is

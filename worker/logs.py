@@ -8,6 +8,7 @@ form. Secrets, signatures and bodies are taken out on the way.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import sys
@@ -43,6 +44,12 @@ EVENTS: Mapping[str, Entry] = {
     "worker.redis_waiting": Entry(WARNING, "Redis does not answer; the worker waits for it."),
     "worker.redis_back": Entry(INFO, "Redis answers again."),
     "worker.failed": Entry(ERROR, "The worker broke and starts again. Report the traceback."),
+    "process.stalled": Entry(
+        WARNING, "The process stood still for `seconds`: give it CPU; look for what froze it."
+    ),
+    "process.out_of_files": Entry(
+        ERROR, "No connection can be taken: raise the limit of open files (LimitNOFILE=)."
+    ),
     "receiver.started": Entry(INFO, "The receiver takes notifications from here on."),
     "receiver.stopped": Entry(INFO, "The receiver answered its last request and ended."),
     "receiver.store_down": Entry(
@@ -141,6 +148,8 @@ HIDDEN = frozenset(
 QUIET = {"arq": logging.WARNING, "aiohttp.access": logging.WARNING}
 
 
+OUT_OF_FILES_SECONDS = 10.0  #: until that is said again
+
 log = cast(BoundLogger, structlog.get_logger("reconciler"))
 
 
@@ -166,6 +175,7 @@ def configure(
     root.setLevel(level.upper())
     for name, at_least in QUIET.items():
         logging.getLogger(name).setLevel(at_least)
+    logging.getLogger("asyncio").addFilter(_not_again)
 
 
 class ToStderr(logging.Handler):
@@ -236,6 +246,8 @@ def adopt(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         # Of a stream that is thrown away with its connection: who used it has said so in a line.
         line["message"], line["exc_info"] = str(error), None
         return {**line, "level": "warning", "logger": "asyncio", "event": "library.logged"}
+    if _out_of_files(record):
+        return {**line, "event": "process.out_of_files", "level": ERROR, "exc_info": None}
     said = {"level": record.levelname.lower(), "logger": record.name, "message": line["event"]}
     return {**line, **said, "event": "library.logged"}
 
@@ -247,6 +259,24 @@ def _server_trouble(record: logging.LogRecord) -> EventDict:
         given = {"error": type(error).__name__, "exc_info": None}
         return {"event": "http.malformed", "level": EVENTS["http.malformed"].level, **given}
     return {"event": "receiver.failed", "level": EVENTS["receiver.failed"].level}
+
+
+def _out_of_files(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+_told_at = -OUT_OF_FILES_SECONDS
+
+
+def _not_again(record: logging.LogRecord) -> bool:
+    """asyncio says for every connection that waits, each second, that there are no more files."""
+    global _told_at
+    if _out_of_files(record):
+        if record.created - _told_at < OUT_OF_FILES_SECONDS:
+            return False
+        _told_at = record.created
+    return True
 
 
 def stamp(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

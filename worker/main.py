@@ -25,7 +25,7 @@ from jobs.schedule import DAY, MINUTE, SECOND, Policy
 from jobs.stuck import report_stuck
 from jobs.sweep import sweep
 from jobs.tools import LEASE, Account, Tools
-from worker import admission, connect, queue
+from worker import admission, connect, queue, stalls
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
@@ -152,6 +152,7 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
         every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
         every(WATCH_EVERY, watched, "watch.failed"),
+        stalls.watch("worker"),
     ]
 
 
@@ -354,8 +355,11 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
     checking = asyncio.ensure_future(_check(store, settings))
-    lookout = Lookout(redis, store.keys)
-    watching = asyncio.ensure_future(every(WATCH_EVERY, lookout.look, "watch.failed"))
+    watches = (
+        every(WATCH_EVERY, Lookout(redis, store.keys).look, "watch.failed"),
+        stalls.watch("receiver"),
+    )
+    watching = [asyncio.ensure_future(watch) for watch in watches]
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
     try:
         stopped = asyncio.ensure_future(stopping.wait())
@@ -363,7 +367,7 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
         if checking.done():
             checking.result()  # raises: Redis is unsafe
     finally:
-        await _end([checking, watching])
+        await _end([checking, *watching])
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,15 @@ from worker.strict_json import Unreadable
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-#: Time for Redis to keep a message. Its timeouts and tries would add up to half a minute where a
-#: host is frozen, and nobody listens that long.
-KEEP_SECONDS = 10.0
 #: Real notifications have about 1 KB; what is far larger is not read, let alone verified.
 MAX_BODY_BYTES = 64 * 1024
 #: Time for a body to arrive: the gateway sends it at once, a slow sender only holds a connection.
 BODY_SECONDS = 3.0
+#: How long Redis may take to keep a message: it has 3 s to confirm a write. The timeouts and tries
+#: of redis-py add up to more than a sender should wait for a Redis that hangs.
+KEEP_SECONDS = 4.0
+#: Messages on their way into Redis at once: each takes a connection. The others wait their turn.
+KEEPS_AT_ONCE = 64
 
 #: What is answered to a message that is not believed: the status and what would help.
 REFUSALS: Mapping[Reason, tuple[HTTPStatus, str]] = {
@@ -91,14 +93,15 @@ class Visit:
 def create_app(trust: Trust, store: Store) -> web.Application:
     """The receiver as an aiohttp application."""
 
+    turns = asyncio.Semaphore(KEEPS_AT_ONCE)
+
     # No route but a middleware: it sees every request, also one whose target is no path.
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.Response:  # noqa: ARG001
         visit = Visit(request)
         try:
             message = await _verified(visit, trust)
-            async with asyncio.timeout(KEEP_SECONDS):
-                result = await _keep(visit, message, store)
+            result = await _in_time(_keep_in_turn(visit, message, store, turns))
         except Untrusted as doubt:
             return _refuse(visit, doubt.reason)
         except (RedisError, OSError) as fault:
@@ -227,6 +230,29 @@ async def _body(request: web.Request) -> bytes:
 
 
 # Keep
+
+
+async def _in_time(keeping: Coroutine[Any, Any, str]) -> str:
+    """The result, or TimeoutError after `KEEP_SECONDS`, also where `keeping` does not end then.
+
+    redis-py loses a cancel now and then, see `worker.main.CANCEL_AGAIN_SECONDS`.
+    """
+    task = asyncio.ensure_future(keeping)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # it was heard
+    try:
+        await asyncio.wait({task}, timeout=KEEP_SECONDS)
+        if task.done():
+            return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
+
+
+async def _keep_in_turn(
+    visit: Visit, message: Signed, store: Store, turns: asyncio.Semaphore
+) -> str:
+    async with turns:
+        return await _keep(visit, message, store)
 
 
 async def _keep(visit: Visit, message: Signed, store: Store) -> str:

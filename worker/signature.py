@@ -27,6 +27,7 @@ ALGORITHM = "RSA256"  #: the only one of the gateway: docs.antom.com/ac/ams/api_
 
 MIN_KEY_BITS = 2048  #: what the gateway prescribes; shorter ones can be factored in our time
 MAX_KEY_BITS = 8192  #: longer ones are no safer and only cost time: each check, for every sender
+MIN_EXPONENT = 65537  #: below it, forgeries have been easy wherever a check was lax
 MAX_HEADER_CHARS = 4096  #: room for an RSA-8192 signature, its base64 percent-encoded: about 1,500
 
 
@@ -190,7 +191,8 @@ def load_private_key(text: str) -> RSAPrivateKey:
 def load_public_key(text: str) -> RSAPublicKey:
     """A key of the gateway: base64 DER as its dashboard shows it (X.509, or PKCS#1), or PEM.
 
-    The library refuses an exponent of 1, with which anything signs itself, and an even one.
+    The library refuses an exponent of 1, with which anything signs itself, and an even one. Small
+    ones have made forgeries easy before; every key in use has 65537 (FIPS 186-5, 5.1 asks for it).
     """
     pem, data = _unarmour(text, "public")
     load = serialization.load_pem_public_key if pem else serialization.load_der_public_key
@@ -201,6 +203,11 @@ def load_public_key(text: str) -> RSAPublicKey:
     if not isinstance(key, RSAPublicKey):
         raise BadKey("the public key is not an RSA key: copy the gateway's from its dashboard")
     _check_size(key.key_size, "public")
+    if key.public_numbers().e < MIN_EXPONENT:
+        raise BadKey(
+            f"the public key has the exponent {key.public_numbers().e}: use a key with"
+            f" {MIN_EXPONENT}, as the gateway's are"
+        )
     return key
 
 
