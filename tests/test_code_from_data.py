@@ -73,7 +73,7 @@ def test_every_pool_and_worker_of_arq_is_given_our_serializers(file: Path) -> No
             assert given >= {"job_serializer", "job_deserializer"}, text
 
 
-def test_what_a_worker_is_made_of_never_reaches_pickle() -> None:
+async def test_what_a_worker_is_made_of_never_reaches_pickle() -> None:
     from arq.worker import Worker
 
     from worker import queue
@@ -100,6 +100,7 @@ class Trap:
 async def plant_pickles(redis: Any, keys: Keys, sprung: Path) -> None:
     """Wherever arq or a reader of ours might look."""
     trap = pickle.dumps(Trap(sprung))
+    await redis.set(keys.canary, "a worker was here")
     key = f"{CLIENT_ID}:order-1"
     for name in (keys.job(key), "order-1", "follow_payment"):
         for kind in ("job", "result", "in-progress", "retry"):

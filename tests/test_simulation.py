@@ -26,12 +26,14 @@ def test_no_seed_breaks_a_promise(batch: int) -> None:
     assert sum(report.injected.values()) > 10 * BATCH
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_world_shaped_towards_a_bug_sees_one_that_is_not_there(name: str) -> None:
     shape = getattr(mutants, name)
     assert [str(one(seed, shape).oracle.violation) for seed in range(15)] == ["None"] * 15
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_planted_bug_is_seen(mutant: Mutant) -> None:
     """From the seed that is known to see it; after changes of the product another one may."""

@@ -283,8 +283,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 def _new_worker(settings: Settings, ctx: dict[str, Any]) -> Worker:
-    given = worker_settings(settings) | {"ctx": ctx}
-    worker = Worker(**given, handle_signals=False)
+    worker = Worker(**worker_settings(settings) | {"ctx": ctx}, handle_signals=False)
     worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
     worker.job_tasks = _Hands()
     return worker
