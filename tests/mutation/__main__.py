@@ -6,6 +6,7 @@ must be seen, and `explained.toml` says of each other one why it is none.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+from worker.embedded import embedded_server
 
 ROOT = Path(__file__).parent.parent.parent
 EXPLAINED = Path(__file__).with_name("explained.toml")
@@ -97,9 +100,10 @@ def _run(module: str, copy: Path) -> list[dict[str, str]]:
     with (copy / "pyproject.toml").open("a", encoding="utf-8") as pyproject:
         pyproject.write(config)
     log = copy / "mutmut.log"
-    with log.open("wb") as out:
-        run = [sys.executable, "tests/mutation/mutants.py", module]
-        ended = subprocess.run(run, cwd=copy, stdout=out, stderr=out, check=False)
+    run = [sys.executable, "tests/mutation/mutants.py", module]
+    with log.open("wb") as out, embedded_server() as url:  # one for all, not one for each fault
+        env = os.environ | {"TEST_REDIS_URL": url}
+        ended = subprocess.run(run, cwd=copy, env=env, stdout=out, stderr=out, check=False)
     if ended.returncode:
         sys.exit("\n".join(log.read_text("utf-8", "replace").splitlines()[-30:]))
     verdicts: list[dict[str, str]] = json.loads((copy / "verdicts.json").read_text("utf-8"))
