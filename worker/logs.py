@@ -60,6 +60,14 @@ EVENTS: Mapping[str, Entry] = {
     ),
     "notification.applied": Entry(INFO, "A payment's record has taken in a notification."),
     "http.malformed": Entry(WARNING, "Something that is no HTTP request came in."),
+    "http.parser_weak": Entry(
+        WARNING,
+        "aiohttp parses HTTP in Python, the weaker way: unset AIOHTTP_NO_EXTENSIONS, or install"
+        " a wheel of aiohttp for this platform.",
+    ),
+    "receiver.crowded": Entry(
+        WARNING, "Too many connections: `ended` of them were closed, the longest idle first."
+    ),
     "payment.tracked": Entry(INFO, "A payment is followed from here on."),
     "payment.changed": Entry(INFO, "A payment has another status."),
     "payment.final": Entry(INFO, "A payment ended; the line tells its whole story."),

@@ -36,6 +36,7 @@ from worker.commands import (
 )
 from worker.gateway import HttpGateway, open_session
 from worker.housekeeping import keep_house
+from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
 from worker.logs import configure, log
 from worker.receiver import Trust, start_receiver
@@ -202,6 +203,7 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
 async def start(ctx: dict[str, Any]) -> None:
     """arq's on_startup: open the tools and start what runs beside the jobs."""
     settings: Settings = ctx["settings"]
+    warn_of_weak_parser()
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     tools, store = await stack.enter_async_context(open_tools(settings))
     ctx |= {"tools": tools, "store": store}

@@ -23,7 +23,8 @@ from redis.exceptions import RedisError
 
 from jobs.news import Notification, Unusable
 from worker import messages, times
-from worker.logs import log
+from worker.http_server import serve
+from worker.logs import EVENTS, log
 from worker.messages import ACK
 from worker.signature import Reason, Signed, Untrusted, verify
 from worker.store import Store, write_mail
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 #: Time for a body to arrive: the gateway sends it at once, a slow sender only holds a connection.
 BODY_SECONDS = 3.0
-#: Time between requests on one connection; it also limits how long headers may dribble in.
-KEEPALIVE_SECONDS = 15.0
-#: How long the rest of a refused body is still taken in: closing at once would often wipe out the
-#: answer on its way. aiohttp's own 10 s would hold the connection for a slow sender.
-LINGER_SECONDS = 1.0
 
 #: What is answered to a message that is not believed: the status and what would help.
 REFUSALS: Mapping[Reason, tuple[HTTPStatus, str]] = {
@@ -86,7 +82,7 @@ class Visit:
         """The one canonical line of this request."""
         took = round((time.monotonic() - self.started) * 1000, 1)
         line = {"peer": self.request.remote, "ms": took} | self.facts | facts
-        (log.info if event == "notification.accepted" else log.warning)(event, **line)
+        getattr(log, EVENTS[event].level)(event, **line)
 
 
 def create_app(trust: Trust, store: Store) -> web.Application:
@@ -123,7 +119,8 @@ async def _without_banner(_: web.Request, response: web.StreamResponse) -> None:
 
 def _refuse(visit: Visit, reason: Reason) -> web.Response:
     status, hint = REFUSALS[reason]
-    visit.tell("notification.rejected", reason=reason.value, status=status.value)
+    event = "encrypted" if reason is Reason.ENCRYPTED else "rejected"
+    visit.tell(f"notification.{event}", reason=reason.value, status=status.value)
     answer = web.json_response({"error": reason.value, "message": hint}, status=status)
     if reason in (Reason.TOO_LARGE, Reason.BODY_TIMEOUT, Reason.BODY_CUT):
         answer.force_close()  # the rest of the body is not worth waiting for
@@ -146,7 +143,7 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
     """The message, if it is the gateway's and for one of our accounts; else `Untrusted`."""
     request = visit.request
     # 1. It comes the right way.
-    path, _, query = request.raw_path.partition("?")
+    path, *query = request.raw_path.split("?", 1)
     if _without_origin(path) != trust.path:
         raise Untrusted(Reason.PATH)
     if request.method != "POST":
@@ -184,17 +181,16 @@ def _without_origin(path: str) -> str:
     return path
 
 
-def _signed_paths(trust: Trust, path: str, query: str) -> Iterator[str]:
+def _signed_paths(trust: Trust, path: str, query: list[str]) -> Iterator[str]:
     for candidate in trust.signed_paths or (path,):
         if query:
-            yield f"{candidate}?{query}"
+            yield f"{candidate}?{query[0]}"
         yield candidate
 
 
 def _check_content(request: web.Request) -> None:
     """JSON in UTF-8, neither compressed nor encrypted; no Content-Type is taken as that."""
     if "Encrypt" in request.headers:
-        log.error("notification.encrypted", peer=request.remote)
         raise Untrusted(Reason.ENCRYPTED)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Untrusted(Reason.ENCODING)
@@ -274,44 +270,4 @@ async def start_receiver(
     trust: Trust, store: Store, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> web.AppRunner:
     """A running receiver; `await runner.cleanup()` ends it, after the requests under way."""
-    runner = _Runner(
-        create_app(trust, store),
-        access_log=None,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        auto_decompress=False,
-        shutdown_timeout=5.0,
-    )
-    await runner.setup()
-    await web.TCPSite(runner, host, port, ssl_context=tls).start()
-    return runner
-
-
-class _Connection(web.RequestHandler):
-    """Answers what is no HTTP: aiohttp would print the sender's headers there, and its banner."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs it
-        fault = HTTPStatus(status).phrase.lower().replace(" ", "_")
-        answer = web.json_response({"error": fault}, status=status, headers={"Server": ""})
-        answer.force_close()
-        return answer
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Runner(web.AppRunner):
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+    return await serve(create_app(trust, store), host, port, tls)
