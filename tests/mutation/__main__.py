@@ -26,7 +26,7 @@ LEAST = 95.0
 TESTS = {
     "worker/signature.py": ["tests/test_signature.py"],
     "jobs/payment.py": ["tests/test_payment.py", "tests/test_turn.py", "tests/test_evidence.py"],
-    "worker/receiver.py": ["tests/test_receiver.py"],
+    "worker/receiver.py": ["tests/test_receiver.py", "tests/test_hostile.py"],
 }
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis")
@@ -41,7 +41,7 @@ CONFIG = """
 source_paths = ["jobs", "worker"]
 only_mutate = [{module}]
 also_copy = ["Makefile", "README.md", "docs", "deploy", ".env.example"]
-pytest_add_cli_args = ["-n", "0", "-p", "no:cacheprovider", "-m", "not hypothesis"]
+pytest_add_cli_args = ["-n", "0", "-p", "no:cacheprovider", "-m", "not hypothesis and not once"]
 pytest_add_cli_args_test_selection = {tests}
 use_git_change_detection = false
 timeout_multiplier = 3.0
