@@ -4,6 +4,7 @@ All that a sender can do wrong is in `test_hostile.py`.
 """
 
 import asyncio
+import hashlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -28,6 +29,7 @@ from tests.servers import (
 )
 from worker import connect, http_server
 from worker.keys import Keys
+from worker.logs import EVENTS
 from worker.main import tls_context
 from worker.messages import ACK
 from worker.receiver import REFUSALS
@@ -256,7 +258,11 @@ async def refused(world: World, post: Post, reason: Reason, lines: list[EventDic
     """The answer names the reason, one line does too, nothing is kept and no secret is told."""
     reply = await world.send(post)
     status = STATUS[reason]
-    assert (reply.status, json.loads(reply.body)["error"]) == (status, reason)
+    assert (reply.status, reply.headers["Content-Type"]) == (
+        status,
+        "application/json; charset=utf-8",
+    )
+    assert json.loads(reply.body) == {"error": reason, "message": REFUSALS[reason][1]}
     [line] = lines
     assert (line["event"], line["log_level"]) == ("notification.rejected", "warning")
     assert (line["reason"], line["status"]) == (reason, status)
@@ -264,6 +270,92 @@ async def refused(world: World, post: Post, reason: Reason, lines: list[EventDic
     assert "signature=" not in told
     assert "paymentAmount" not in told
     assert await world.kept() == set()
+
+
+async def test_after_a_refusal_the_connection_serves_the_next_message(world: World) -> None:
+    forged = GENUINE.having(Signature="none").wire().replace(b"Connection: close\r\n", b"")
+    first = await send(world.port, forged + GENUINE.wire())
+    assert first and first.status == 400
+    assert b"HTTP/1.1 200 OK" in first.body
+    assert first.body.endswith(ACK)
+
+
+# What is told of each
+
+
+def told_of(body: bytes, **more: str) -> dict[str, Any]:
+    """What the line of any message says whose body was read."""
+    digest = hashlib.sha256(body).hexdigest()[:16]
+    return {
+        "peer": "127.0.0.1",
+        "client_id": CLIENT_ID,
+        "bytes": len(body),
+        "body_sha256": digest,
+        **more,
+    }
+
+
+REFUND = paid("order-1", notifyType="REFUND_RESULT")
+NAMELESS = {k: v for k, v in REFUND.items() if k != "paymentRequestId"}
+
+
+@pytest.mark.parametrize(
+    ("post", "facts"),
+    [
+        (
+            GENUINE,
+            {
+                "event": "notification.accepted",
+                "payment_request_id": "order-1",
+                "kind": "PAYMENT_RESULT",
+                "result": "parked",
+            },
+        ),
+        (
+            notification(REFUND),
+            {
+                "event": "notification.ignored",
+                "payment_request_id": "order-1",
+                "kind": "REFUND_RESULT",
+                "result": "untracked",
+            },
+        ),
+        (
+            notification(NAMELESS),
+            {"event": "notification.ignored", "payment_request_id": "", "kind": "REFUND_RESULT"},
+        ),
+        (
+            notification(BODY.replace(b'"S"', b'"X"')),
+            {
+                "event": "notification.quarantined",
+                "payment_request_id": "order-1",
+                "kind": "",
+                "result": "parked",
+                "reason": "result_status",
+            },
+        ),
+        (
+            notification(BODY[:-1]),
+            {"event": "notification.quarantined", "reason": "json"},
+        ),
+        (
+            GENUINE.having(Signature="none"),
+            {"event": "notification.rejected", "reason": "sig_syntax", "status": 400},
+        ),
+    ],
+    ids=["accepted", "ignored", "ignored, of nobody", "odd", "odd, of nobody", "rejected"],
+)
+async def test_one_line_tells_what_it_was_and_how_long_it_took(
+    world: World, post: Post, facts: dict[str, Any], log_lines: list[EventDict]
+) -> None:
+    await world.send(post)
+    [line] = log_lines
+    level = line.pop("log_level")
+    assert level == EVENTS[facts["event"]].level
+    took = line.pop("ms")
+    assert 0 < took < 10_000
+    assert round(took, 1) == took
+    assert line == told_of(post.body) | facts
 
 
 # Again, and of other kinds
@@ -297,7 +389,10 @@ async def test_without_redis_nothing_is_acknowledged_and_all_goes_on_when_it_is_
             await asyncio.to_thread(server.stop)
             away = await send(port, GENUINE.wire())
             assert away and (away.status, away.headers["Retry-After"]) == (503, "5")
-            assert ACK not in away.body
+            assert json.loads(away.body) == {
+                "error": "store_down",
+                "message": "send it again later",
+            }
             await asyncio.to_thread(server.start)
             back = await send(port, GENUINE.wire())
             assert back and acknowledged(back)
@@ -305,6 +400,7 @@ async def test_without_redis_nothing_is_acknowledged_and_all_goes_on_when_it_is_
         await client.aclose()
     events = [(line["event"], line["log_level"]) for line in log_lines]
     assert events == [("receiver.store_down", "warning"), ("notification.accepted", "info")]
+    assert log_lines[0]["fault"] == "ConnectionError"
 
 
 async def test_a_redis_that_is_full_acknowledges_nothing() -> None:
