@@ -200,6 +200,7 @@ def test_whatever_is_decided_has_the_types_that_it_is_written_down_by() -> None:
             assert isinstance(getattr(values, field), kind), (name, field)
 
     for cell, _, _, decision in decided():
+        assert type(decision) is Decision, cell.name
         for values in (decision, decision.payment, *decision.events):
             check(values, cell.name)
 

@@ -93,8 +93,7 @@ def create_app(trust: Trust, store: Store) -> web.Application:
     async def handle(request: web.Request, handler: Handler) -> web.Response:  # noqa: ARG001
         return await _receive(Visit(request), trust, store)
 
-    # The body limit is ours: aiohttp's own would answer before the line is logged.
-    app = web.Application(client_max_size=MAX_BODY_BYTES * 2, middlewares=[handle])
+    app = web.Application(middlewares=[handle])
     app.on_response_prepare.append(_without_banner)
     return app
 
