@@ -184,6 +184,41 @@ def test_an_end_keeps_when_it_came_and_how_it_was_learned() -> None:
         assert (p.via, p.final_at, p.reason) == (via, scene.now, ""), cell.name
 
 
+def test_what_is_known_already_changes_nothing_anywhere() -> None:
+    for start in dict.fromkeys(cell.start for cell in cells()):
+        scene = place(start)
+        decision = decide(scene.payment, word("Known", scene), scene.now, POLICY)
+        assert decision == Decision(payment=scene.payment), start
+
+
+@pytest.mark.parametrize("heard", ["CancelConfirmed", "CancelRefused window"])
+@pytest.mark.parametrize("start", ["cancelled", "cancelled rested", "cancelled refund required"])
+def test_a_late_answer_to_a_cancel_leaves_the_plan_as_it_was(start: str, heard: str) -> None:
+    scene = place(start)
+    p, decision = scene.payment, decide(scene.payment, word(heard, scene), scene.now, POLICY)
+    assert (decision.payment.next_at, decision.payment.next_act) == (p.next_at, p.next_act)
+    assert (decision.payment.aftercare, decision.payment.told) == (p.aftercare, p.told)
+
+
+def test_only_report_mode_says_what_would_have_been_done_and_only_where_it_was_not() -> None:
+    for cell, _, _, decision in decided():
+        p = decision.payment
+        for event, kind in told(decision):
+            left_undone = (
+                (kind == "failed" and "not_cancelled" in p.marks)
+                or (kind == "unresolved" and p.reason in ("report", "no_answer"))
+                or (kind.startswith("paid_after") and cell.mode != "cancel")
+            )
+            assert event.would == ("cancel" if left_undone else ""), cell.name
+
+
+def test_a_payment_has_a_cause_or_a_reason_only_where_they_say_something() -> None:
+    for cell, _, _, decision in decided():
+        p = decision.payment
+        assert (p.reason != "") is (p.status is Status.UNRESOLVED), cell.name
+        assert p.cause is None or p.status is not Status.PENDING, cell.name
+
+
 def test_an_answer_leaves_its_code_and_a_definite_one_to_a_cancel_its_time() -> None:
     for cell, scene, news, decision in decided():
         p = decision.payment
