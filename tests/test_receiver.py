@@ -7,12 +7,14 @@ import asyncio
 import hashlib
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from redis.asyncio import Redis
 from structlog.typing import EventDict
 
@@ -32,7 +34,7 @@ from worker.keys import Keys
 from worker.logs import EVENTS
 from worker.main import tls_context
 from worker.messages import ACK
-from worker.receiver import REFUSALS
+from worker.receiver import REFUSALS, Visit
 from worker.scripts import Confirm
 from worker.signature import Reason
 from worker.store import Store
@@ -163,6 +165,16 @@ async def test_a_query_may_be_signed_or_not(world: World, signed: str) -> None:
     assert acknowledged(await world.send(post))
 
 
+async def test_a_query_begins_at_the_first_question_mark(world: World) -> None:
+    post = notification(paid("order-1"), path="/notify?a=1?b=2?c=3")
+    assert acknowledged(await world.send(post))
+
+
+async def test_a_target_with_its_origin_is_its_whole_path(at_vectors: World) -> None:
+    post = notification(paid("order-1"), path=f"http://us{PATH}", signed_path=PATH)
+    assert acknowledged(await at_vectors.send(post))
+
+
 @pytest.mark.parametrize("signed", ["/notify?shop=43", "/notify?", "/", "/notify/", "/%6eotify"])
 async def test_no_other_path_will_do(world: World, signed: str) -> None:
     post = notification(paid("order-1"), path="/notify?shop=42", signed_path=signed)
@@ -280,6 +292,14 @@ async def test_after_a_refusal_the_connection_serves_the_next_message(world: Wor
     assert first.body.endswith(ACK)
 
 
+async def test_a_refusal_that_leaves_a_body_unread_says_that_the_connection_ends(
+    world: World,
+) -> None:
+    long = GENUINE.head.replace(b"Connection: close\r\n", b"") + b"Content-Length: 65537\r\n\r\n"
+    reply = await send(world.port, long)
+    assert reply and (reply.status, reply.headers["Connection"]) == (413, "close")
+
+
 # What is told of each
 
 
@@ -356,6 +376,12 @@ async def test_one_line_tells_what_it_was_and_how_long_it_took(
     assert 0 < took < 10_000
     assert round(took, 1) == took
     assert line == told_of(post.body) | facts
+
+
+def test_the_time_that_a_request_took_is_told_in_milliseconds(log_lines: list[EventDict]) -> None:
+    request = make_mocked_request("POST", "/notify")
+    Visit(request, started=time.monotonic() - 1000).tell("notification.accepted")
+    assert 1_000_000 <= log_lines[0]["ms"] < 1_000_900
 
 
 # Again, and of other kinds

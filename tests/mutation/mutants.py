@@ -84,6 +84,7 @@ class Trial:
         self.names = names
         self.verdicts: dict[str, str] = {}
         self.reach: dict[str, list[tuple[float, pytest.Item]]] = {}  #: by function, with seconds
+        self.forked = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         set_mutant_under_test("stats")
@@ -95,8 +96,12 @@ class Trial:
         gc.freeze()  # no fork need copy what all of them share
         for count, name in enumerate(self.names):
             print(f"\n{count} of {len(self.names)}: {name}", flush=True)
-            self.verdicts[name] = self._try(session, name)
+            self.verdicts[name] = self._try(name)
         return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self.forked and report.failed:  # of a test, or of one of its subtests
+            os._exit(1)
 
     def _measure(self, item: pytest.Item, after: pytest.Item | None) -> None:
         """Run a test, and note which functions it calls."""
@@ -107,7 +112,7 @@ class Trial:
         for function in state()._stats:
             self.reach.setdefault(function, []).append((took, item))
 
-    def _try(self, session: pytest.Session, name: str) -> str:
+    def _try(self, name: str) -> str:
         reach = self.reach.get(name.partition("__mutmut_")[0], [])
         tests = sorted(reach, key=lambda test: test[0])
         child = os.fork()
@@ -116,11 +121,10 @@ class Trial:
             signal.setitimer(
                 signal.ITIMER_REAL, TIMES * sum(took for took, _ in tests) + MORE_SECONDS
             )
+            self.forked = True
             set_mutant_under_test(name)
             for _, item in tests:
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
-                if session.testsfailed:
-                    os._exit(1)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         ended = os.waitstatus_to_exitcode(status)
