@@ -175,6 +175,13 @@ async def test_a_target_with_its_origin_is_its_whole_path(at_vectors: World) -> 
     assert acknowledged(await at_vectors.send(post))
 
 
+async def test_an_origin_without_a_path_is_the_path_of_the_root(store: Store) -> None:
+    post = notification(paid("order-1"), path="http://us", signed_path="/")
+    async with receiving(store, path="/") as port:
+        reply = await send(port, post.wire())
+    assert reply and acknowledged(reply)
+
+
 @pytest.mark.parametrize("signed", ["/notify?shop=43", "/notify?", "/", "/notify/", "/%6eotify"])
 async def test_no_other_path_will_do(world: World, signed: str) -> None:
     post = notification(paid("order-1"), path="/notify?shop=42", signed_path=signed)
