@@ -140,6 +140,29 @@ async def test_what_the_gateway_signed_about_a_capture_is_acknowledged_and_let_g
     assert [line["event"] for line in log_lines] == ["notification.ignored"]
 
 
+async def test_a_body_that_comes_in_pieces_is_put_together(world: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    wire = GENUINE.wire()
+    for piece in (wire[:-200], wire[-200:-100], wire[-100:]):
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    assert (await reader.read()).endswith(ACK)
+    writer.close()
+    await writer.wait_closed()
+    [mail] = await world.mail("order-1")
+    assert mail["body"].encode() == GENUINE.body
+
+
+async def test_a_message_is_kept_with_the_time_when_it_was_received(
+    world: World, store: Store
+) -> None:
+    before = store.now()
+    await world.send(GENUINE)
+    [mail] = await world.mail("order-1")
+    assert before <= mail["at"] <= store.now()
+
+
 async def test_one_for_a_payment_that_nobody_tracks_yet_is_parked(world: World) -> None:
     assert acknowledged(await world.send(GENUINE))
     assert await world.redis.zrange(world.keys.parked, 0, -1) == [f"{CLIENT_ID}:order-1"]
