@@ -431,6 +431,13 @@ async def test_the_same_many_times_at_once_is_kept_once(world: World) -> None:
     assert len(await world.mail("order-1")) == 1
 
 
+async def test_what_cannot_be_read_is_set_aside_whole_with_who_it_was_for(world: World) -> None:
+    assert acknowledged(await world.send(notification(BODY[:-1])))
+    [(_, fields)] = await world.redis.xrange(world.keys.quarantine)
+    assert (fields["clientId"], fields["reason"]) == (CLIENT_ID, "json")
+    assert fields["body"].encode() == BODY[:-1]
+
+
 # Redis away
 
 
