@@ -6,6 +6,7 @@ All that a sender can do wrong is in `test_hostile.py`.
 import asyncio
 import hashlib
 import json
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -34,7 +35,7 @@ from worker.keys import Keys
 from worker.logs import EVENTS
 from worker.main import tls_context
 from worker.messages import ACK
-from worker.receiver import REFUSALS, Visit
+from worker.receiver import REFUSALS, Trust, Visit, start_receiver
 from worker.scripts import Confirm
 from worker.signature import Reason
 from worker.store import Store
@@ -431,11 +432,29 @@ async def test_the_same_many_times_at_once_is_kept_once(world: World) -> None:
     assert len(await world.mail("order-1")) == 1
 
 
+async def test_what_was_heard_is_remembered_by_its_digest_not_by_its_words(
+    world: World, redis: Redis
+) -> None:
+    await world.send(GENUINE)
+    heard = [name for name in await world.kept() if "heard" in name]
+    digests = await redis.smembers(f"{world.keys.prefix}:v1:{heard[0]}")  # type: ignore[misc]
+    assert digests == {hashlib.sha256(GENUINE.body).hexdigest()}
+
+
 async def test_what_cannot_be_read_is_set_aside_whole_with_who_it_was_for(world: World) -> None:
     assert acknowledged(await world.send(notification(BODY[:-1])))
     [(_, fields)] = await world.redis.xrange(world.keys.quarantine)
     assert (fields["clientId"], fields["reason"]) == (CLIENT_ID, "json")
     assert fields["body"].encode() == BODY[:-1]
+
+
+async def test_it_listens_where_it_is_told_to_and_nowhere_else(store: Store) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    runner = await start_receiver(Trust(keys={}, path="/notify"), store, "127.0.0.1", port)
+    assert runner.addresses == [("127.0.0.1", port)]
+    await runner.cleanup()
 
 
 # Redis away

@@ -1,7 +1,8 @@
 """`python -m tests.mutation [MODULE ...]`: does a test see every fault that is planted?
 
-Faults are planted in a copy, never in the work tree. At least `LEAST` percent of a module's faults
-must be seen, and `explained.toml` says of each other one why it is none.
+Faults are planted in a copy, never in the work tree. `explained.toml` says of each change that no
+test can see why it is no fault; of all others at least `LEAST` percent must be seen, and each one
+that is not seen fails the run by name.
 """
 
 import argparse
@@ -82,15 +83,16 @@ def _good(module: str) -> bool:
     took = time.monotonic() - started
     counts = {v: sum(one["verdict"] == v for one in verdicts) for v in ("killed", "timeout")}
     left = [_fault(one["name"], one["fault"]) for one in verdicts if one["verdict"] == "survived"]
-    seen = 100 * sum(counts.values()) / len(verdicts)
     excuses = explained(module)
     open_ = [fault for fault in left if fault not in excuses]
+    faults = sum(counts.values()) + len(open_)
+    seen = 100 * sum(counts.values()) / faults
     _show("no longer needed in explained.toml", [f for f in excuses if f not in left])
     _show("survived, unexplained", open_)
     print(
         f"{module}: {len(verdicts)} mutants, {counts['killed']} killed, {counts['timeout']} timed"
-        f" out, {len(left)} survived ({len(left) - len(open_)} explained): {seen:.1f} %"
-        f" in {took:.0f} s",
+        f" out, {len(left)} survived ({len(left) - len(open_)} explained):"
+        f" {seen:.1f} % of {faults} faults seen in {took:.0f} s",
         flush=True,
     )
     return seen >= LEAST and not open_
