@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz mutate
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -29,7 +29,7 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
-	@echo "make simulate, simulate-mutants, chaos, failover, fuzz   see docs/reliability.md"
+	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, mutate: see docs/reliability.md"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -74,6 +74,11 @@ SERVER ?=
 chaos: .venv/test-installed
 	@.venv/bin/python -m tests.chaos --seconds $(SECONDS) $(if $(SERVER),--server $(SERVER)) $(ARGS)
 
+# Plant small faults and see that tests notice: make mutate MODULE=jobs/payment.py, or all three.
+MODULE ?=
+mutate: .venv-mutate/installed
+	@.venv-mutate/bin/python -m tests.mutation $(MODULE)
+
 format: .venv/test-installed
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
@@ -105,11 +110,16 @@ covered-tests-on-%: $$(call venv,$$*)/test-installed
 	@.ci/install $(@D) $< $(call python,$*)
 	@touch $@
 
+.venv-mutate/installed: requirements-mutate.lock pyproject.toml
+	@.ci/install $(@D) $< $(or $(call python,$(MAIN)),$(python3))
+	@touch $@
+
 # One lock for every platform and Python: what runs, what the demo needs as well, what tests need.
 lock:
 	$(call compile,requirements.lock)
 	$(call compile,requirements-demo.lock,--extra demo)
 	$(call compile,requirements-test.lock,--extra test)
+	$(call compile,requirements-mutate.lock,--extra mutate)
 compile = uv pip compile -q pyproject.toml --group pyproject.toml:build $(2) --output-file $(1) \
 	--upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"

@@ -49,6 +49,7 @@ __all__ = ["Decision", "News", "Payment", "Status", "decide", "hear", "track"]
 
 NOT_FOUND_INQUIRIES = 3  #: "does not exist", this often, before a payment is closed as never made
 RECHECK_TRIES = 20  #: unanswered inquiries about a payment that succeeded, before we let it rest
+NO_CANCELS = "report mode sends no cancels"
 
 
 def decide(payment: Payment, news: News, now: Ms, policy: Policy) -> Decision:
@@ -307,7 +308,7 @@ def _refused_and_not_found(turn: Turn, news: NotExist) -> Turn:
         return turn.ask_at(turn.now + turn.policy.not_found_settle // 4)
     if p.not_found < NOT_FOUND_INQUIRIES or not turn.settled(news.facts.asked_at):
         at = max(turn.now, turn.settles_at)
-        return turn.change(tried_at=at).ask_at(at)  # waiting is not trying: the limit stands still
+        return turn.change(tried_at=None).ask_at(at)  # waiting is not trying: no limit nears
     if turn.policy.braked:
         return _look(turn, "brake")
     return _end(turn, Status.CANCELLED, news.facts.via, "not_found")
@@ -326,7 +327,10 @@ def _paid_after_all(turn: Turn, news: Paid | PaidBack, late: bool = False) -> Tu
         return turn
     if cause is Cause.FAILED:
         return turn.attention("contradiction", "look")
-    return turn.reject_the_cancel() if cause is Cause.REQUESTED else turn
+    if cause is Cause.REQUESTED:
+        message = "the payment succeeded before it could be cancelled; refund it instead"
+        return turn.reject_the_cancel("already_final", message, "refund")
+    return turn
 
 
 def _closed(turn: Turn, via: Via) -> Turn:
@@ -340,7 +344,7 @@ def _closed(turn: Turn, via: Via) -> Turn:
 
 def _cancel_confirmed(turn: Turn, news: CancelConfirmed) -> Turn:
     turn = turn.change(cancel_state=CancelState.CONFIRMED, cancel_answered_at=turn.now)
-    return _closed(turn.change(result_code=news.facts.code), news.facts.via)
+    return _closed(turn, news.facts.via)
 
 
 def _cancel_refused(turn: Turn, news: CancelRefused) -> Turn:
@@ -356,27 +360,18 @@ def _note_refusal(turn: Turn, news: CancelRefused) -> Turn:
         cancel_state=CancelState.REFUSED,
         cancel_refusal=news.why,
         cancel_answered_at=turn.now,
-        result_code=news.facts.code,
         not_found=0,
     )
 
 
 def _report_switched_on(turn: Turn) -> Turn:
     """The emergency brake was pulled between the decision to cancel and the cancel."""
-    p = turn.payment
-    match p.cause:
+    match turn.payment.cause:
         case Cause.FAILED:
             return _end(turn, Status.FAILED, Via.INQUIRY, "not_cancelled", would="cancel")
         case Cause.REQUESTED:
             back = turn.new_phase(status=Status.PENDING, cause=None)
-            order = Order(
-                ask=Ask.CANCEL,
-                id=p.cancel_command,
-                at=turn.now,
-                client_id=p.client_id,
-                payment_request_id=p.payment_request_id,
-            )
-            return _reject_in_report_mode(back, order).ask_now()
+            return back.reject_the_cancel("report_mode", NO_CANCELS).ask_now()
         case _:
             return _look(turn, "report", would="cancel")
 
@@ -577,7 +572,7 @@ def _ordered(turn: Turn, order: Order | Resolve) -> Turn:
 def _order_cancel(turn: Turn, order: Order) -> Turn:
     match turn.payment.status:
         case Status.PENDING | Status.UNRESOLVED if turn.reporting:
-            return _reject_in_report_mode(turn, order)
+            return turn.reject(order, "report_mode", NO_CANCELS)
         case Status.PENDING | Status.UNRESOLVED:
             return _give_up(turn.change(cancel_command=order.id), Cause.REQUESTED)
         case Status.SUCCEEDED:
@@ -587,10 +582,6 @@ def _order_cancel(turn: Turn, order: Order) -> Turn:
             return turn.reject(order, "already_final", "the payment is no longer followed")
         case Status.CANCELLING | Status.FAILED | Status.CANCELLED:
             return turn
-
-
-def _reject_in_report_mode(turn: Turn, order: Order) -> Turn:
-    return turn.reject(order, "report_mode", "report mode sends no cancels")
 
 
 def _order_recheck(turn: Turn, order: Order) -> Turn:
@@ -617,7 +608,7 @@ def _order_forget(turn: Turn, order: Order) -> Turn:
         case _ if turn.cancel_on_its_way:  # tracked again, it would not know of it
             return turn.reject(order, "conflict", "a cancel may still be on its way; try later")
         case _:
-            return Turn(p, turn.now, turn.policy, act=Act.ERASE)
+            return turn.erase()
 
 
 def _resolve(turn: Turn, order: Resolve) -> Turn:

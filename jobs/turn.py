@@ -210,6 +210,10 @@ class Turn:
         )
         return replace(sent.cancel_again(), act=Act.CANCEL)
 
+    def erase(self) -> "Turn":
+        """Delete record and timeline, as the merchant asked."""
+        return replace(self, act=Act.ERASE)
+
     # What is told
 
     def mark(self, *marks: str) -> "Turn":
@@ -242,12 +246,9 @@ class Turn:
     def reject(self, command: Command, reason: str, message: str, advice: str = "none") -> "Turn":
         return self._reject(command.id, name_of(command), reason, message, advice)
 
-    def reject_the_cancel(self) -> "Turn":
+    def reject_the_cancel(self, reason: str, message: str, advice: str = "none") -> "Turn":
         """Answer the command that asked for a cancel that is not to be had."""
-        message = "the payment succeeded before it could be cancelled; refund it instead"
-        return self._reject(
-            self.payment.cancel_command, "payment.cancel", "already_final", message, "refund"
-        )
+        return self._reject(self.payment.cancel_command, "payment.cancel", reason, message, advice)
 
     def _reject(self, id_: str, command: str, reason: str, message: str, advice: str) -> "Turn":
         rejected = Rejected(
@@ -288,6 +289,7 @@ def listen(payment: Payment, news: News, now: Ms, policy: Policy) -> Turn:
         case Mismatch():
             return _tried(turn, news.asked_at, Via.INQUIRY) if news.asked_at else turn
         case CancelRefused() | CancelConfirmed():
+            turn = turn.change(result_code=news.facts.code)
             return _tried(turn, news.facts.asked_at, Via.CANCEL)
         case Paid() | PaidBack() | Failed() | Closed() | Confirming() | NotYet():
             return _learn(_answered(turn, news.facts), news.facts).change(not_found=0)

@@ -108,6 +108,9 @@ pending confirming past grace   | NoAnswer                 | unresolved/pending_
 pending                         | Mismatch                 | stays; inquire soon; tells amount_mismatch
 pending                         | Mismatch by notification | stays; inquire now; tells amount_mismatch
 pending at closing              | Mismatch                 | unresolved/amount_mismatch; inquire in minutes; tells amount_mismatch, unresolved
+pending due                     | Mismatch                 | stays; inquire soon; tells amount_mismatch
+pending                         | CancelConfirmed          | stays; inquire soon
+pending                         | CancelRefused other      | stays; inquire soon
 pending                         | Hint                     | stays; inquire now
 pending                         | Known                    | stays; inquire soon
 pending                         | Tick                     | stays; inquire soon
@@ -291,6 +294,7 @@ succeeded                       | Known                    | stays; rest
 succeeded                       | Tick                     | stays; rest
 succeeded due                   | Tick                     | stays; sends inquiry
 succeeded                       | CancelConfirmed          | stays; rest; tells reversed_after_success
+succeeded                       | CancelRefused other      | stays; rest
 
 # cancelled and failed: aftercare, the status stays
 
@@ -325,6 +329,7 @@ cancelled taking back sent      | CancelRefused window     | stays, refused, ref
 cancelled taking back sent      | CancelRefused other      | stays, refused, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent      | PaidBack all             | stays, confirmed, closed; inquire soon; tells refund_confirmed
 cancelled taking back sent      | Closed                   | stays, confirmed, closed; inquire soon; tells refund_confirmed
+cancelled taking back sent      | Failed                   | stays, confirmed, closed; inquire soon; tells refund_confirmed
 cancelled taking back sent      | Paid                     | stays; cancel in minutes
   in report mode                |                          | stays, refund required; inquire in minutes; tells refund_required
 cancelled taking back sent      | NotYet                   | stays; cancel in minutes
@@ -340,6 +345,8 @@ cancelled taking back sent limit | Tick                     | stays, refund requ
 cancelled taking back sent limit | NoAnswer to cancel       | stays, refund required; inquire in minutes; tells refund_required
 cancelled refund required       | PaidBack all             | stays, closed; inquire soon; tells refund_confirmed
 cancelled refund required       | Closed                   | stays, closed; inquire soon; tells refund_confirmed
+cancelled refund required       | Failed                   | stays, closed; inquire soon; tells refund_confirmed
+cancelled refund required       | CancelConfirmed          | stays; inquire in minutes
 cancelled refund required       | Paid                     | stays; inquire in hours
 cancelled refund required       | PaidBack part            | stays; inquire in hours
 cancelled refund required       | NoAnswer                 | stays; inquire in hours
@@ -414,6 +421,8 @@ failed                          | recheck                  | stays; inquire now
 cancelled                       | recheck                  | stays; inquire now
 cancelled refund required       | recheck                  | stays; inquire now
 cancelled taking back sent      | recheck                  | stays; cancel now
+failed taking back sent         | recheck                  | stays; cancel now
+failed just cancelled           | recheck                  | stays; inquire after quiet
 forgotten                       | recheck                  | stays; rest; tells rejected already_final
 unresolved                      | recheck                  | stays; inquire now
 pending                         | forget                   | forgotten; rest; tells forgotten
@@ -422,6 +431,7 @@ succeeded                       | forget                   | stays; erases
 failed                          | forget                   | stays; erases
 cancelled                       | forget                   | stays; erases
 cancelled taking back sent      | forget                   | stays; cancel in minutes; tells rejected conflict
+failed just cancelled           | forget                   | stays; inquire in minutes; tells rejected conflict
 cancelled refund required       | forget                   | stays; inquire in minutes; tells rejected conflict
 forgotten                       | resolve                  | stays; rest; tells rejected conflict
 forgotten                       | forget                   | stays; erases
@@ -437,12 +447,9 @@ unresolved                      | resolve                  | succeeded +resolved
 
 #: What cannot be heard where, so that the table has no cell for it.
 NEVER = {
-    ("pending", "CancelConfirmed"): "no cancel was sent",
-    ("pending", "CancelRefused"): "no cancel was sent",
     ("cancelling none", "CancelConfirmed"): "no cancel was sent",
     ("cancelling none", "CancelRefused"): "no cancel was sent",
     ("cancelling refused", "CancelRefused"): "the refusal has been heard",
-    ("succeeded", "CancelRefused"): "a refusal changes nothing",
 }
 
 # Reading the table
@@ -612,6 +619,9 @@ def _ended(status: Status, words: list[str]) -> Scene:
     if status not in (Status.FAILED, Status.CANCELLED):
         return Scene(p, now)
     p = replace(p, aftercare=Aftercare.WATCHING, next_at=ended + 60 * MINUTE, tries=2)
+    if "just" in words:
+        p = _after_cancels(p, now, words).payment
+        p = replace(p, next_act=Act.INQUIRE)
     if "rested" in words:
         now = ended + 3 * DAY
         p = replace(p, aftercare=Aftercare.NONE, next_at=None)

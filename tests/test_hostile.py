@@ -195,7 +195,8 @@ def check_answers(case: Case, answers: list[Reply]) -> None:
         assert (reply.body == ACK) == (each.fate in KEPT)
         assert not reply.headers.get("Server")
         if each.fate in (Fate.REJECTED, Fate.ENCRYPTED) and reply.body:
-            assert json.loads(reply.body)["error"] == each.reason
+            hint = REFUSALS[Reason(each.reason)][1]
+            assert json.loads(reply.body) == {"error": each.reason, "message": hint}
         if each.fate is Fate.MALFORMED:
             assert reply.body == b'{"error": "bad_request"}'
 

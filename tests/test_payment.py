@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from heapq import heappop, heappush
 from itertools import count, product
 from random import Random
-from typing import get_args
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -25,13 +25,16 @@ from jobs.model import (
     OnTimeout,
     Payment,
     Refusal,
+    Rejected,
     Status,
+    Via,
 )
 from jobs.news import (
     Answer,
     Ask,
     Call,
     Message,
+    News,
     NotifyKind,
     Order,
     Paid,
@@ -111,6 +114,200 @@ def _state(start: str) -> str:
     status, *words = start.replace("just sent", "open").split()
     cancel_state = [word for word in words if word in ("none", "open", "refused")]
     return " ".join([status, *cancel_state[:1]]) if status == "cancelling" else status
+
+
+# What the table leaves unsaid: the words of each event, and what the record keeps
+
+ADVICE = {
+    "unresolved": "look",
+    "contradiction": "look",
+    "reversed_after_success": "look",
+    "partly_refunded": "look",
+    "amount_mismatch": "look",
+    "paid_after_cancel": "look",
+    "paid_after_failure": "look",
+    "refund_required": "refund",
+}
+
+
+def decided() -> Iterator[tuple[Cell, Scene, News, Decision]]:
+    for cell in cells():
+        scene = place(cell.start, cell.mode)
+        news = word(cell.heard, scene)
+        yield cell, scene, news, decide(scene.payment, news, scene.now, scene.policy)
+
+
+def told(decision: Decision) -> Iterator[tuple[Event, str]]:
+    """The events of a decision, each with its kind of attention, or else its own name."""
+    for event in decision.events:
+        if isinstance(event, Event):
+            yield event, event.kind or event.name.partition(".")[0]
+
+
+def test_each_event_gives_the_advice_of_its_kind() -> None:
+    """Where the cancel window is over, or report mode sends no cancel, only a refund is left."""
+    for cell, _, _, decision in decided():
+        for event, kind in told(decision):
+            refund = decision.payment.reason == "cancel_window"
+            refund = refund or (kind.startswith("paid_after") and event.would == "cancel")
+            advice = "refund" if refund else ADVICE.get(kind, "none")
+            assert event.advice == advice, cell.name
+
+
+def test_an_attention_carries_what_was_seen_or_how_many_cancels_came_before() -> None:
+    for cell, scene, _, decision in decided():
+        attempts = str(scene.payment.cancel_attempts)
+        by = f"operator {attempts}" if cell.heard == "resolve" else attempts
+        values = dict.fromkeys(("paid_after_cancel", "paid_after_failure"), attempts)
+        values |= {"refund_required": attempts, "refund_confirmed": by, "amount_mismatch": "USD 5"}
+        for event, kind in told(decision):
+            assert event.value == values.get(kind, ""), cell.name
+
+
+def test_each_event_has_the_type_and_the_name_of_its_kind() -> None:
+    once = {status.value for status in FINAL}
+    for cell, _, _, decision in decided():
+        for event, kind in told(decision):
+            prefix = "attention." if event.kind else ""
+            assert event.type == f"payment.{prefix.rstrip('.') or kind}", cell.name
+            assert event.name == (kind if kind in once else f"{prefix}{kind}.1"), cell.name
+
+
+def test_an_end_keeps_when_it_came_and_how_it_was_learned() -> None:
+    for cell, scene, news, decision in decided():
+        p = decision.payment
+        if p.status is scene.payment.status or p.status not in FINAL:
+            continue
+        via = {"resolve": Via.OPERATOR, "forget": None}.get(cell.heard, Via.INQUIRY)
+        via = news.facts.via if hasattr(news, "facts") else via
+        via = Via.CANCEL if "cancel_unconfirmed" in p.marks else via
+        assert (p.via, p.final_at, p.reason) == (via, scene.now, ""), cell.name
+
+
+def test_what_is_known_already_changes_nothing_anywhere() -> None:
+    for start in dict.fromkeys(cell.start for cell in cells()):
+        scene = place(start)
+        decision = decide(scene.payment, word("Known", scene), scene.now, POLICY)
+        assert decision == Decision(payment=scene.payment), start
+
+
+@pytest.mark.parametrize("heard", ["CancelConfirmed", "CancelRefused window"])
+@pytest.mark.parametrize("start", ["cancelled", "cancelled rested", "cancelled refund required"])
+def test_a_late_answer_to_a_cancel_leaves_the_plan_as_it_was(start: str, heard: str) -> None:
+    scene = place(start)
+    p, decision = scene.payment, decide(scene.payment, word(heard, scene), scene.now, POLICY)
+    assert (decision.payment.next_at, decision.payment.next_act) == (p.next_at, p.next_act)
+    assert (decision.payment.aftercare, decision.payment.told) == (p.aftercare, p.told)
+
+
+def test_only_report_mode_says_what_would_have_been_done_and_only_where_it_was_not() -> None:
+    for cell, _, _, decision in decided():
+        p = decision.payment
+        for event, kind in told(decision):
+            left_undone = (
+                (kind == "failed" and "not_cancelled" in p.marks)
+                or (kind == "unresolved" and p.reason in ("report", "no_answer"))
+                or (kind.startswith("paid_after") and cell.mode != "cancel")
+            )
+            assert event.would == ("cancel" if left_undone else ""), cell.name
+
+
+def test_a_payment_has_a_cause_or_a_reason_only_where_they_say_something() -> None:
+    for cell, _, _, decision in decided():
+        p = decision.payment
+        assert (p.reason != "") is (p.status is Status.UNRESOLVED), cell.name
+        assert p.cause is None or p.status is not Status.PENDING, cell.name
+
+
+def test_an_answer_leaves_its_code_and_a_definite_one_to_a_cancel_its_time() -> None:
+    for cell, scene, news, decision in decided():
+        p = decision.payment
+        if hasattr(news, "facts"):
+            assert p.result_code == "SUCCESS", cell.name
+        if p.cancel_state not in (scene.payment.cancel_state, CancelState.OPEN):
+            assert p.cancel_answered_at == scene.now, cell.name
+
+
+def test_whatever_is_decided_has_the_types_that_it_is_written_down_by() -> None:
+    def check(values: object, name: str) -> None:
+        for field, kind in get_type_hints(type(values)).items():
+            kind = tuple if get_origin(kind) is tuple else kind
+            assert isinstance(getattr(values, field), kind), (name, field)
+
+    for cell, _, _, decision in decided():
+        assert type(decision) is Decision, cell.name
+        for values in (decision, decision.payment, *decision.events):
+            check(values, cell.name)
+
+
+OVER = "the payment is no longer followed"
+REJECTED = [
+    ("pending", "report", "cancel", "report_mode", "report mode sends no cancels"),
+    ("forgotten", "cancel", "cancel", "already_final", OVER),
+    ("forgotten", "cancel", "recheck", "already_final", OVER),
+    ("cancelling t open", "cancel", "forget", "conflict", "the payment is being cancelled"),
+    (
+        *("cancelled taking back sent", "cancel", "forget", "conflict"),
+        "money is still to be given back",
+    ),
+    (
+        *("failed just cancelled", "cancel", "forget", "conflict"),
+        "a cancel may still be on its way; try later",
+    ),
+    (
+        *("pending", "cancel", "resolve", "conflict"),
+        "only what is unresolved or to be refunded is resolved",
+    ),
+    (
+        *("pending", "cancel", "track other amount", "conflict"),
+        "this payment is tracked with USD 599; USD 600 is another payment",
+    ),
+]
+
+
+@pytest.mark.parametrize(("start", "mode", "heard", "reason", "message"), REJECTED)
+def test_a_command_that_is_not_carried_out_is_answered_with_the_reason(
+    start: str, mode: str, heard: str, reason: str, message: str
+) -> None:
+    scene = place(start, mode)
+    decision = decide(scene.payment, word(heard, scene), scene.now, scene.policy)
+    assert decision.payment is scene.payment
+    assert decision.events == (
+        Rejected(
+            command_id="order_2",
+            command=f"payment.{heard.split()[0]}",
+            reason=reason,
+            message=message,
+            client_id=FRESH.client_id,
+            payment_request_id=FRESH.payment_request_id,
+        ),
+    )
+
+
+def test_a_cancel_that_comes_to_nothing_is_answered_to_who_asked_for_it() -> None:
+    """The payment was paid before the cancel could leave, or report mode was switched on."""
+    for mode, heard, reason, message, advice in (
+        (
+            *("cancel", "Paid", "already_final"),
+            "the payment succeeded before it could be cancelled; refund it instead",
+            "refund",
+        ),
+        ("deployment", "Tick", "report_mode", "report mode sends no cancels", "none"),
+    ):
+        scene = place("pending")
+        cancelling = decide(scene.payment, command("cancel", scene.now), scene.now, POLICY).payment
+        policy = replace(POLICY, report=mode == "deployment")
+        decision = decide(cancelling, word(heard, scene), scene.now, policy)
+        assert decision.payment.cause is (Cause.REQUESTED if heard == "Paid" else None)
+        assert decision.events[-1] == Rejected(
+            command_id="order_2",
+            command="payment.cancel",
+            reason=reason,
+            message=message,
+            client_id=FRESH.client_id,
+            payment_request_id=FRESH.payment_request_id,
+            advice=advice,
+        )
 
 
 # Completeness: every combination can be decided, in every mode, and keeps the plain promises

@@ -4,10 +4,13 @@ All that a sender can do wrong is in `test_hostile.py`.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
@@ -32,9 +36,10 @@ from tests.servers import (
 )
 from worker import connect, http_server, receiver
 from worker.keys import Keys
+from worker.logs import EVENTS
 from worker.main import tls_context
 from worker.messages import ACK
-from worker.receiver import REFUSALS
+from worker.receiver import REFUSALS, Trust, Visit, start_receiver
 from worker.scripts import Confirm
 from worker.signature import Reason
 from worker.store import Store
@@ -140,6 +145,29 @@ async def test_what_the_gateway_signed_about_a_capture_is_acknowledged_and_let_g
     assert [line["event"] for line in log_lines] == ["notification.ignored"]
 
 
+async def test_a_body_that_comes_in_pieces_is_put_together(world: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    wire = GENUINE.wire()
+    for piece in (wire[:-200], wire[-200:-100], wire[-100:]):
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    assert (await reader.read()).endswith(ACK)
+    writer.close()
+    await writer.wait_closed()
+    [mail] = await world.mail("order-1")
+    assert mail["body"].encode() == GENUINE.body
+
+
+async def test_a_message_is_kept_with_the_time_when_it_was_received(
+    world: World, store: Store
+) -> None:
+    before = store.now()
+    await world.send(GENUINE)
+    [mail] = await world.mail("order-1")
+    assert before <= mail["at"] <= store.now()
+
+
 async def test_one_for_a_payment_that_nobody_tracks_yet_is_parked(world: World) -> None:
     assert acknowledged(await world.send(GENUINE))
     assert await world.redis.zrange(world.keys.parked, 0, -1) == [f"{CLIENT_ID}:order-1"]
@@ -163,6 +191,23 @@ async def test_one_for_a_tracked_payment_wakes_its_job_now(world: World, redis: 
 async def test_a_query_may_be_signed_or_not(world: World, signed: str) -> None:
     post = notification(paid("order-1"), path="/notify?shop=42&x=%E4%B8%AD", signed_path=signed)
     assert acknowledged(await world.send(post))
+
+
+async def test_a_query_begins_at_the_first_question_mark(world: World) -> None:
+    post = notification(paid("order-1"), path="/notify?a=1?b=2?c=3")
+    assert acknowledged(await world.send(post))
+
+
+async def test_a_target_with_its_origin_is_its_whole_path(at_vectors: World) -> None:
+    post = notification(paid("order-1"), path=f"http://us{PATH}", signed_path=PATH)
+    assert acknowledged(await at_vectors.send(post))
+
+
+async def test_an_origin_without_a_path_is_the_path_of_the_root(store: Store) -> None:
+    post = notification(paid("order-1"), path="http://us", signed_path="/")
+    async with receiving(store, path="/") as port:
+        reply = await send(port, post.wire())
+    assert reply and acknowledged(reply)
 
 
 @pytest.mark.parametrize("signed", ["/notify?shop=43", "/notify?", "/", "/notify/", "/%6eotify"])
@@ -260,7 +305,11 @@ async def refused(world: World, post: Post, reason: Reason, lines: list[EventDic
     """The answer names the reason, one line does too, nothing is kept and no secret is told."""
     reply = await world.send(post)
     status = STATUS[reason]
-    assert (reply.status, json.loads(reply.body)["error"]) == (status, reason)
+    assert (reply.status, reply.headers["Content-Type"]) == (
+        status,
+        "application/json; charset=utf-8",
+    )
+    assert json.loads(reply.body) == {"error": reason, "message": REFUSALS[reason][1]}
     [line] = lines
     assert (line["event"], line["log_level"]) == ("notification.rejected", "warning")
     assert (line["reason"], line["status"]) == (reason, status)
@@ -268,6 +317,106 @@ async def refused(world: World, post: Post, reason: Reason, lines: list[EventDic
     assert "signature=" not in told
     assert "paymentAmount" not in told
     assert await world.kept() == set()
+
+
+async def test_after_a_refusal_the_connection_serves_the_next_message(world: World) -> None:
+    forged = GENUINE.having(Signature="none").wire().replace(b"Connection: close\r\n", b"")
+    first = await send(world.port, forged + GENUINE.wire())
+    assert first and first.status == 400
+    assert b"HTTP/1.1 200 OK" in first.body
+    assert first.body.endswith(ACK)
+
+
+async def test_a_refusal_that_leaves_a_body_unread_says_that_the_connection_ends(
+    world: World,
+) -> None:
+    long = GENUINE.head.replace(b"Connection: close\r\n", b"") + b"Content-Length: 65537\r\n\r\n"
+    reply = await send(world.port, long)
+    assert reply and (reply.status, reply.headers["Connection"]) == (413, "close")
+
+
+# What is told of each
+
+
+def told_of(body: bytes, **more: str) -> dict[str, Any]:
+    """What the line of any message says whose body was read."""
+    digest = hashlib.sha256(body).hexdigest()[:16]
+    return {
+        "peer": "127.0.0.1",
+        "client_id": CLIENT_ID,
+        "bytes": len(body),
+        "body_sha256": digest,
+        **more,
+    }
+
+
+REFUND = paid("order-1", notifyType="REFUND_RESULT")
+NAMELESS = {k: v for k, v in REFUND.items() if k != "paymentRequestId"}
+
+
+@pytest.mark.parametrize(
+    ("post", "facts"),
+    [
+        (
+            GENUINE,
+            {
+                "event": "notification.accepted",
+                "payment_request_id": "order-1",
+                "kind": "PAYMENT_RESULT",
+                "result": "parked",
+            },
+        ),
+        (
+            notification(REFUND),
+            {
+                "event": "notification.ignored",
+                "payment_request_id": "order-1",
+                "kind": "REFUND_RESULT",
+                "result": "untracked",
+            },
+        ),
+        (
+            notification(NAMELESS),
+            {"event": "notification.ignored", "payment_request_id": "", "kind": "REFUND_RESULT"},
+        ),
+        (
+            notification(BODY.replace(b'"S"', b'"X"')),
+            {
+                "event": "notification.quarantined",
+                "payment_request_id": "order-1",
+                "kind": "",
+                "result": "parked",
+                "reason": "result_status",
+            },
+        ),
+        (
+            notification(BODY[:-1]),
+            {"event": "notification.quarantined", "reason": "json"},
+        ),
+        (
+            GENUINE.having(Signature="none"),
+            {"event": "notification.rejected", "reason": "sig_syntax", "status": 400},
+        ),
+    ],
+    ids=["accepted", "ignored", "ignored, of nobody", "odd", "odd, of nobody", "rejected"],
+)
+async def test_one_line_tells_what_it_was_and_how_long_it_took(
+    world: World, post: Post, facts: dict[str, Any], log_lines: list[EventDict]
+) -> None:
+    await world.send(post)
+    [line] = log_lines
+    level = line.pop("log_level")
+    assert level == EVENTS[facts["event"]].level
+    took = line.pop("ms")
+    assert 0 < took < 10_000
+    assert round(took, 1) == took
+    assert line == told_of(post.body) | facts
+
+
+def test_the_time_that_a_request_took_is_told_in_milliseconds(log_lines: list[EventDict]) -> None:
+    request = make_mocked_request("POST", "/notify")
+    Visit(request, started=time.monotonic() - 1000).tell("notification.accepted")
+    assert 1_000_000 <= log_lines[0]["ms"] < 1_000_900
 
 
 # Again, and of other kinds
@@ -287,6 +436,31 @@ async def test_the_same_many_times_at_once_is_kept_once(world: World) -> None:
     assert len(await world.mail("order-1")) == 1
 
 
+async def test_what_was_heard_is_remembered_by_its_digest_not_by_its_words(
+    world: World, redis: Redis
+) -> None:
+    await world.send(GENUINE)
+    heard = [name for name in await world.kept() if "heard" in name]
+    digests = await redis.smembers(f"{world.keys.prefix}:v1:{heard[0]}")  # type: ignore[misc]
+    assert digests == {hashlib.sha256(GENUINE.body).hexdigest()}
+
+
+async def test_what_cannot_be_read_is_set_aside_whole_with_who_it_was_for(world: World) -> None:
+    assert acknowledged(await world.send(notification(BODY[:-1])))
+    [(_, fields)] = await world.redis.xrange(world.keys.quarantine)
+    assert (fields["clientId"], fields["reason"]) == (CLIENT_ID, "json")
+    assert fields["body"].encode() == BODY[:-1]
+
+
+async def test_it_listens_where_it_is_told_to_and_nowhere_else(store: Store) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    runner = await start_receiver(Trust(keys={}, path="/notify"), store, "127.0.0.1", port)
+    assert runner.addresses == [("127.0.0.1", port)]
+    await runner.cleanup()
+
+
 # Redis away
 
 
@@ -301,7 +475,10 @@ async def test_without_redis_nothing_is_acknowledged_and_all_goes_on_when_it_is_
             await asyncio.to_thread(server.stop)
             away = await send(port, GENUINE.wire())
             assert away and (away.status, away.headers["Retry-After"]) == (503, "5")
-            assert ACK not in away.body
+            assert json.loads(away.body) == {
+                "error": "store_down",
+                "message": "send it again later",
+            }
             await asyncio.to_thread(server.start)
             back = await send(port, GENUINE.wire())
             assert back and acknowledged(back)
@@ -309,6 +486,7 @@ async def test_without_redis_nothing_is_acknowledged_and_all_goes_on_when_it_is_
         await client.aclose()
     events = [(line["event"], line["log_level"]) for line in log_lines]
     assert events == [("receiver.store_down", "warning"), ("notification.accepted", "info")]
+    assert log_lines[0]["fault"] == "ConnectionError"
 
 
 async def test_a_redis_that_is_full_acknowledges_nothing() -> None:

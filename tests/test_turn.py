@@ -60,6 +60,7 @@ def test_a_tracked_payment_is_asked_about_within_seconds() -> None:
     assert (payment.status, payment.next_act) == (Status.PENDING, Act.INQUIRE)
     assert payment.next_at is not None
     assert roughly(payment.next_at - T0 - 5, 2 * SECOND)
+    assert (payment.tracked_at, payment.updated_at) == (T0 + 5, T0 + 5)
     assert decision.events == ()
 
 
@@ -74,6 +75,7 @@ def test_tracking_keeps_what_the_merchant_said() -> None:
     )
     payment = track(command, T0, POLICY).payment
     assert payment.key == "SANDBOX_5X00000000000000:pay_1"
+    assert payment.amount == USD
     assert payment.closing_time == T0 + HOUR
     assert not payment.closing_agreed
     assert payment.payment_id == "gw_9"
@@ -519,6 +521,17 @@ def test_not_found_needs_a_refused_cancel_and_three_inquiries_the_last_one_settl
     assert all(b - a > MINUTE for a, b in zip(asked, asked[1:], strict=False)), "spread out"
     assert asked[-1] == max(CLOSING, sent) + POLICY.not_found_settle
     assert len(life.cancels) == 1
+
+
+@pytest.mark.parametrize(("settle", "gap"), [(600_000, 150_000), (600_003, 150_000)])
+def test_between_the_first_two_of_them_a_quarter_of_the_time_to_settle_passes(
+    settle: Ms, gap: Ms
+) -> None:
+    """In whole milliseconds."""
+    scene = place("cancelling t refused not_exist")
+    life = Life(scene.payment, scene.now, replace(POLICY, not_found_settle=settle))
+    life.inquiry("NOT_EXIST")
+    assert life.payment.next_at == life.now + gap
 
 
 def test_three_quick_inquiries_are_not_enough() -> None:

@@ -98,22 +98,27 @@ def create_app(trust: Trust, store: Store) -> web.Application:
     # No route but a middleware: it sees every request, also one whose target is no path.
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.Response:  # noqa: ARG001
-        visit = Visit(request)
-        try:
-            message = await _verified(visit, trust)
-            result = await _in_time(_keep_in_turn(visit, message, store, turns))
-        except Untrusted as doubt:
-            return _refuse(visit, doubt.reason)
-        except (RedisError, OSError) as fault:
-            visit.tell("receiver.store_down", fault=type(fault).__name__)
-            return _later()
-        visit.tell(f"notification.{result}")
-        return web.Response(body=ACK, content_type="application/json")
+        return await _receive(Visit(request), trust, store, turns)
 
-    # The body limit is ours: aiohttp's own would answer before the line is logged.
-    app = web.Application(client_max_size=MAX_BODY_BYTES * 2, middlewares=[handle])
+    app = web.Application(middlewares=[handle])
     app.on_response_prepare.append(_without_banner)
     return app
+
+
+async def _receive(
+    visit: Visit, trust: Trust, store: Store, turns: asyncio.Semaphore
+) -> web.Response:
+    """Verify and keep one message, and answer it."""
+    try:
+        message = await _verified(visit, trust)
+        result = await _in_time(_keep_in_turn(visit, message, store, turns))
+    except Untrusted as doubt:
+        return _refuse(visit, doubt.reason)
+    except (RedisError, OSError) as fault:
+        visit.tell("receiver.store_down", fault=type(fault).__name__)
+        return _later()
+    visit.tell(f"notification.{result}")
+    return web.Response(body=ACK, content_type="application/json")
 
 
 async def _without_banner(_: web.Request, response: web.StreamResponse) -> None:
