@@ -2,7 +2,8 @@
 PYTHONS ?= 3.11 3.12 3.13
 # Passed on: make demo ARGS="--payments 400 --json", make test ARGS="tests/test_settings.py -x"
 ARGS ?=
-PYTEST = -n 2 $(ARGS)
+# Twice as many as cores: most tests wait for something.
+PYTEST = -n 4 $(ARGS)
 # Whose branches the tests must cover completely: what decides, and what believes.
 COVERED := jobs/*,worker/signature.py,worker/messages.py,worker/requests.py,worker/strict_json.py,worker/times.py
 

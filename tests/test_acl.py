@@ -38,6 +38,8 @@ from worker.rights import Role
 from worker.scripts import Scripts
 from worker.values import Durability, Persistence
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 FILE = Path(__file__).parent.parent / "deploy" / "users.conf"
 NAMES = ("ADMIN", "RECEIVER", "WORKER", "MERCHANT")
 K = Keys()

@@ -22,6 +22,8 @@ from worker.scripts import Confirm, Scripts
 from worker.settings import Settings, load
 from worker.values import RedisChecks
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 ON_DISK = Confirm(("WAITAOF", 1, 0, CONFIRM_MS), 1)
 PROCESSES = pytest.mark.parametrize("role", [Role.RECEIVER, Role.WORKER])
 EVERYBODY = pytest.mark.parametrize("role", list(Role))

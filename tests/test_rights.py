@@ -11,6 +11,8 @@ from worker.keys import Keys
 from worker.rights import Role
 from worker.values import Durability, Persistence
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 FSYNC = Durability(Persistence.FSYNC)
 PROCESSES = [Role.RECEIVER, Role.WORKER]
 

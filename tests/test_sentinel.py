@@ -32,6 +32,8 @@ from worker.settings import load
 from worker.store import Store
 from worker.values import Durability, Persistence, SentinelUrl, durability, redis_url, sentinel_url
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 URL = "redis+sentinel://ann:pw@h1:26380,[::1],h3/main/2"
 ON_ONE_REPLICA = confirmation(durability("replica:1"))
 
@@ -513,7 +515,6 @@ async def _received(store: Store, key: str) -> str:
         return str(fault)
 
 
-@pytest.mark.once
 async def test_failovers_under_load_lose_no_ack_and_leave_every_payment_with_its_one_end() -> None:
     figures = await campaign(rounds=2, payments=8, notifications=400)
     assert figures.right, figures

@@ -34,6 +34,8 @@ from worker.gateway import open_session
 from worker.main import tls_context
 from worker.mock_gateway import MockConfig, RunningMock, start
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 # 50, 8: requests are lost on their way, executed or not, and answers too
 
 

@@ -41,6 +41,8 @@ from tests.servers import (
 from worker.client import track
 from worker.signature import private_text, public_text
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc and prlimit: Linux only")
 
 
@@ -52,7 +54,6 @@ def posts(count: int) -> dict[str, bytes]:
 
 
 @LINUX
-@pytest.mark.once
 async def test_two_thousand_at_once_are_answered_in_seconds_while_payments_are_followed(
     tmp_path: Path,
 ) -> None:
@@ -178,7 +179,6 @@ async def test_a_receiver_out_of_file_descriptors_pauses_and_recovers(tmp_path: 
 
 
 @LINUX
-@pytest.mark.once
 async def test_two_thousand_unfinished_bodies_are_cut_off_and_cost_little_memory(
     tmp_path: Path,
 ) -> None:
@@ -305,7 +305,6 @@ def test_keys_that_are_too_weak_are_one_line_each_and_exit_code_3(tmp_path: Path
 # 60: everything dies at once
 
 
-@pytest.mark.once
 async def test_when_everything_was_killed_at_once_nothing_acknowledged_is_lost_and_all_ends(
     tmp_path: Path,
 ) -> None:

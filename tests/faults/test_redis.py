@@ -43,6 +43,8 @@ from worker.scripts import Confirm
 from worker.settings import load
 from worker.store import Store
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits of another process: Linux only")
 WAITAOF = Confirm(("WAITAOF", 1, 0, connect.CONFIRM_MS), 1)
 
@@ -136,7 +138,6 @@ async def test_a_worker_whose_redis_hangs_goes_on_when_it_answers(gateway: str) 
 # 38: Redis takes a second for everything
 
 
-@pytest.mark.once
 async def test_a_slow_redis_slows_us_down_and_nothing_is_done_twice(gateway: str) -> None:
     async with (
         proxied_server() as (server, proxy, url),

@@ -11,6 +11,8 @@ import pytest
 
 from tests.servers import ROOT
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 NAME, VERSION = "harmless", "1.0"
 
 
@@ -28,7 +30,6 @@ def wheel(folder: Path, code: str) -> Path:
 
 
 @pytest.mark.parametrize("tampered", [False, True], ids=["as locked", "tampered with"])
-@pytest.mark.once
 def test_a_wheel_with_another_hash_is_not_installed(tmp_path: Path, tampered: bool) -> None:
     """With the option of .ci/install and the Dockerfile, from a folder instead of an index."""
     assert "install -q --require-hashes" in (ROOT / ".ci" / "install").read_text()
