@@ -79,13 +79,15 @@ class Caught:
 
 
 def hunt(mutant: Mutant, limit: int, first: int = 0) -> Caught | None:
-    """What sees the mutant, within `limit` seeds."""
+    """What sees the mutant, within `limit` seeds: a rule, and not a mistake in the mutant."""
     for tried in range(1, limit + 1):
         seed = first + tried - 1
         with mutant.plant():
-            violation = one(seed, mutant.shape).oracle.violation
-        if violation is not None:
-            return Caught(str(violation).partition(":")[0], seed, tried)
+            world = one(seed, mutant.shape)
+        if world.loop.faults:
+            raise AssertionError(f"{mutant.name} breaks by itself: {world.loop.faults[0]!r}")
+        if world.oracle.violation is not None:
+            return Caught(str(world.oracle.violation).partition(":")[0], seed, tried)
     return None
 
 
@@ -209,8 +211,8 @@ async def _forget_strangers(
 
 
 def _lease_for_ever(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    id_, client, lease = args
-    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE)])
+    id_, client, lease, schema = args
+    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE), schema])
 
 
 def _counted(version: str | None, _: Ms) -> int:
@@ -218,7 +220,7 @@ def _counted(version: str | None, _: Ms) -> int:
 
 
 def _no_alarm_clock(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    return [0, 0]
+    return [0, 0, []]
 
 
 async def _nobody_looks(_: Tools) -> int:
@@ -704,38 +706,39 @@ MUTANTS: tuple[Mutant, ...] = (
 
 #: A seed that sees each: where the short version begins to look. Made by `hunt`.
 SEEDS: dict[str, int] = {
-    "no_version_check": 5,
-    "version_counted": 1879,
+    "no_version_check": 2,
+    "version_counted": 6,
+    "loser_writes_all_the_same": 2,
     "lease_never_ends": 15,
-    "no_sweep": 24,
+    "no_sweep": 464,
     "stuck_in_silence": 274,
     "ack_before_disk": 3,
     "digest_before_message": 1,
+    "mail_for_strangers_dropped": 5,
     "unparked_mail_dropped": 5,
-    "accepts_another_tenants_signature": 12,
+    "accepts_another_tenants_signature": 2,
     "accepts_unsigned_notifications": 2,
     "accepts_unsigned_answers": 13,
-    "trusts_pending_with_s": 14,
+    "trusts_pending_with_s": 9,
     "silence_is_an_answer": 11,
     "silence_is_a_confirmed_cancel": 17,
-    "refusal_is_a_confirmed_cancel": 11,
+    "refusal_is_a_confirmed_cancel": 126,
     "blind_to_refunds": 1,
-    "answer_of_another_payment": 22,
-    "stale_answers_count": 11,
-    "old_notification_counts_after_a_cancel": 11,
+    "answer_of_another_payment": 5,
+    "stale_answers_count": 16,
     "evidence_from_before_the_cancel": 20,
     "no_quiet_time": 20,
-    "late_notification_counts": 10,
+    "late_notification_counts": 47,
     "gives_up_after_five_tries": 4,
     "no_last_inquiry": 6,
     "blind_cancel_in_an_outage": 11,
-    "cancel_not_repeated": 17,
-    "cancel_before_the_write": 12,
-    "cancel_with_mail_waiting": 51,
-    "success_told_with_a_cancel_open": 74,
-    "final_status_flips": 59,
+    "cancel_not_repeated": 19,
+    "cancel_before_the_write": 327,
+    "cancel_with_mail_waiting": 266,
+    "success_told_with_a_cancel_open": 188,
+    "final_status_flips": 44,
     "no_aftercare": 3,
-    "money_after_the_end_ignored": 85,
-    "decided_cancel_ignores_report_mode": 115,
-    "cancel_sent_after_a_long_freeze": 1085,
+    "money_after_the_end_ignored": 53,
+    "decided_cancel_ignores_report_mode": 52,
+    "cancel_sent_after_a_long_freeze": 1931,
 }
