@@ -1,7 +1,8 @@
 """Our Lua scripts, and how Redis confirms that what they wrote is safe."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -28,18 +29,22 @@ class Confirm:
         return all(count >= least for count, least in zip(counts, wanted, strict=False))
 
 
+@cache
+def _sources() -> Mapping[str, str]:
+    """The scripts by name, each with the prelude."""
+    folder = resources.files("worker") / "lua"
+    files = [file for file in folder.iterdir() if file.name.endswith(".lua")]
+    texts = {file.name.removesuffix(".lua"): file.read_text() for file in files}
+    prelude = texts.pop("prelude")
+    return {name: prelude + text for name, text in texts.items()}
+
+
 class Scripts:
     """Our Lua scripts, sent to the server when it does not know them."""
 
     def __init__(self, redis: Redis) -> None:
-        folder = resources.files("worker") / "lua"
-        prelude = (folder / "prelude.lua").read_text()
         self._redis = redis
-        self._scripts = {
-            file.name.removesuffix(".lua"): redis.register_script(prelude + file.read_text())
-            for file in folder.iterdir()
-            if file.name.endswith(".lua") and file.name != "prelude.lua"
-        }
+        self._scripts = {name: redis.register_script(text) for name, text in _sources().items()}
 
     async def load(self) -> None:
         """Make the server know them all; what it cannot compile it refuses."""

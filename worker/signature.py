@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -87,7 +87,7 @@ class Signed:
 def signature_header(signed: Signed, key: RSAPrivateKey, key_version: int) -> str:
     """The Signature header for a message of ours."""
     raw = key.sign(signed.content(), padding.PKCS1v15(), hashes.SHA256())
-    value = quote(base64.b64encode(raw), safe="")
+    value = base64.b64encode(raw).decode().translate(_QUOTED)
     return f"algorithm={ALGORITHM},keyVersion={key_version},signature={value}"
 
 
@@ -133,6 +133,7 @@ _TIME = re.compile(r"[0-9TZ:+.-]{10,40}")
 # header in another order is not the gateway's. The documents print `,` and `, `.
 _HEADER = re.compile(r"algorithm=([^,]*), *keyVersion=([^,]*), *signature=([^,]*)")
 _KEY_VERSION = re.compile(r"0|[1-9][0-9]{0,8}")
+_QUOTED = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})  # all of base64 that a URL escapes
 _VALUE = re.compile(r"(?:[A-Za-z0-9+/=]|%[0-9A-Fa-f]{2})+")
 
 
