@@ -204,10 +204,11 @@ def load_public_key(text: str) -> RSAPublicKey:
     if not isinstance(key, RSAPublicKey):
         raise BadKey("the public key is not an RSA key: copy the gateway's from its dashboard")
     _check_size(key.key_size, "public")
-    if key.public_numbers().e < MIN_EXPONENT:
+    exponent = key.public_numbers().e
+    if exponent < MIN_EXPONENT:
         raise BadKey(
-            f"the public key has the exponent {key.public_numbers().e}: use a key with"
-            f" {MIN_EXPONENT}, as the gateway's are"
+            f"the public key has the exponent {exponent}: use a key with {MIN_EXPONENT}, as the"
+            " gateway's are"
         )
     return key
 

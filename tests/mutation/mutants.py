@@ -59,7 +59,13 @@ def not_called(node: cst.Call) -> Iterator[cst.BaseExpression]:
     if isinstance(node.func, cst.Attribute) and isinstance(node.func.value, cst.Name | cst.Call):
         yield node.func.value
     elif isinstance(node.func, cst.Name) and node.args and not node.args[0].star:
-        yield node.args[0].value
+        value = node.args[0].value
+        lines = isinstance(value, cst.ConcatenatedString) and not value.lpar  # perhaps of several
+        yield _in_brackets(value) if lines else value
+
+
+def _in_brackets(value: cst.BaseExpression) -> cst.BaseExpression:
+    return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def not_done(node: cst.Expr) -> Iterator[cst.Pass]:
