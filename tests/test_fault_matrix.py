@@ -78,7 +78,6 @@ def test_a_test_is_shown_by_what_it_says() -> None:
     assert short("faults/test_times.py::test_one_test_is_odd") == "faults/times: one test is odd"
 
 
-@pytest.mark.skipif(BEGIN not in PAGE.read_text("utf-8"), reason="NOT TESTED: no place in the docs")
 def test_the_table_in_the_docs_is_this_one() -> None:
     page = PAGE.read_text("utf-8")
     assert written(page) == table(), "run: python -m tests.fault_matrix --write"
