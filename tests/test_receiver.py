@@ -461,6 +461,25 @@ async def test_it_listens_where_it_is_told_to_and_nowhere_else(store: Store) -> 
     await runner.cleanup()
 
 
+async def test_a_body_that_comes_byte_by_byte_is_cut_off_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is that of the whole: each byte is no new chance."""
+    monkeypatch.setattr(receiver, "BODY_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    answer = asyncio.ensure_future(reader.readline())
+    writer.write(GENUINE.head + b"Content-Length: 1000\r\n\r\n{")
+    dribbled = 0
+    while not answer.done():
+        writer.write(b"x")
+        dribbled += 1
+        await asyncio.sleep(0.02)
+        assert dribbled < 400
+    assert dribbled > 3
+    assert await answer == b"HTTP/1.1 408 Request Timeout\r\n"
+    writer.close()
+
+
 # Redis away
 
 

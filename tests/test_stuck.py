@@ -7,6 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.commands import carry_out
+from jobs.model import Ms, Payment, Status
+from jobs.news import Silence
 from jobs.schedule import HOUR, MINUTE, SECOND
 from jobs.stuck import STUCK_AFTER, report_stuck
 from tests.fakes import CLIENT, KEY, PAID, REQUEST, Bench, open_bench, silent, track
@@ -52,6 +54,29 @@ async def test_the_line_holds_its_history(bench: Bench) -> None:
     (line,) = await reported(bench)
     assert line["unanswered"] == "1"
     assert any("inquiry no_answer  timeout" in told for told in line["history"])
+
+
+async def test_one_whose_questions_never_leave_warns_each_time_and_is_told_of_in_the_end(
+    bench: Bench,
+) -> None:
+    """No such name, an expired certificate: no patience is spent, and it does not go unseen."""
+    tries = 0
+    bench.worker.gateway.will(*[never_left] * 100)
+    await bench.pass_time(PAST - STUCK_AFTER - SECOND)
+    while (await bench.payment()).closing_time + STUCK_AFTER >= await bench.now():
+        await bench.wake()
+        tries += 1
+    payment = await bench.payment()
+    assert (payment.status, payment.attempts, payment.tried_for) == (Status.PENDING, 0, 0)
+    warned = bench.worker.log.named("inquiry.unanswered")
+    assert [line["why"] for line in warned] == ["not_connected"] * tries
+    (line,) = await reported(bench)
+    assert (line["status"], line["unanswered"]) == ("pending", str(tries))
+    assert any("inquiry no_answer  not_connected" in told for told in line["history"])
+
+
+def never_left(_: Payment, asked_at: Ms) -> Silence:
+    return Silence(asked_at=asked_at, why="not_connected", left=False)
 
 
 async def test_before_that_nothing_is_said(bench: Bench) -> None:
