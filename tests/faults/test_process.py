@@ -199,7 +199,11 @@ async def test_two_thousand_unfinished_bodies_are_cut_off_and_cost_little_memory
         assert set(statuses) <= {408, 503, None} and statuses[408] > 0
         assert peak - before < 500, "the bodies alone are 125 MiB"
         [post] = posts(1).values()
-        assert await status_of(port, post) == 200
+
+        async def received() -> bool:
+            return await status_of(port, post) == 200
+
+        await until(received)
         assert running.running
 
 

@@ -26,7 +26,7 @@ import worker.arq_jobs
 import worker.gateway
 import worker.receiver
 import worker.signature
-from jobs.model import Act, Decision, Ms, Payment, Status, Via
+from jobs.model import Act, Decision, Ms, OnTimeout, Payment, Status, Via
 from jobs.news import (
     Call,
     CancelAnswer,
@@ -225,6 +225,10 @@ def _no_alarm_clock(server: Server, keys: Sequence[str], args: list[str]) -> lis
 
 async def _nobody_looks(_: Tools) -> int:
     return 0
+
+
+def _its_own_wish(turn: Turn) -> bool:
+    return turn.payment.on_timeout is OnTimeout.REPORT
 
 
 def _throw_away(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -691,8 +695,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "reporting",
     ),
     Mutant(
-        "decided_cancel_ignores_report_mode",
-        swap(jobs.payment, "_report_switched_on", lambda turn: turn.cancel_now()),
+        "emergency_brake_ignored",
+        swap(Turn, "reporting", property(_its_own_wish)),
         braking,
         "braking",
     ),
@@ -739,6 +743,6 @@ SEEDS: dict[str, int] = {
     "final_status_flips": 44,
     "no_aftercare": 3,
     "money_after_the_end_ignored": 53,
-    "decided_cancel_ignores_report_mode": 52,
+    "emergency_brake_ignored": 6,
     "cancel_sent_after_a_long_freeze": 1931,
 }
