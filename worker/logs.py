@@ -100,7 +100,9 @@ EVENTS: Mapping[str, Entry] = {
     "sweep.completed": Entry(WARNING, "Overdue payments whose job was lost were woken."),
     "sweep.failed": Entry(ERROR, "A sweep broke; the next one follows. Report the traceback."),
     "sweep.stalled": Entry(
-        ERROR, "This worker's sweep hangs: lost wake-ups are not mended. Restart the worker."
+        ERROR,
+        "This worker's sweep hangs or fails: lost wake-ups are not mended. See the warnings before;"
+        " if there are none, restart the worker.",
     ),
     "sweep.missing": Entry(
         ERROR, "No worker has swept for minutes: payments are not followed. Start a worker."

@@ -125,8 +125,9 @@ async def every(
             raise
         except Exception:
             log.exception(event)
-        if pulse:
-            pulse.beat()
+        else:
+            if pulse:
+                pulse.beat()
         await asyncio.sleep(delay / 1000)
 
 
