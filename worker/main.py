@@ -361,13 +361,13 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     )
     watching = [asyncio.ensure_future(watch) for watch in watches]
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
+    stopped = asyncio.ensure_future(stopping.wait())
     try:
-        stopped = asyncio.ensure_future(stopping.wait())
         await asyncio.wait({stopped, checking}, return_when=asyncio.FIRST_COMPLETED)
         if checking.done():
             checking.result()  # raises: Redis is unsafe
     finally:
-        await _end([checking, *watching])
+        await _end([stopped, checking, *watching])
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())
