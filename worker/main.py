@@ -268,18 +268,18 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     probe = connect.client(settings.redis_url, tries=0)
     known: Admitted | None = None
     stopped = asyncio.ensure_future(stopping.wait())
+    asked: list[asyncio.Future[Any]] = [stopped]
     try:
         while not stopping.is_set():
             admitted = asyncio.ensure_future(admission.admit(probe, settings, Role.WORKER, known))
-            await asyncio.wait({stopped, admitted}, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.is_set():
-                await _end([admitted])
-            else:
+            asked = [stopped, admitted]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.is_set():
                 ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
                 await _work(_new_worker(settings, ctx), stopping)
                 known = ctx["admitted"]
     finally:
-        stopped.cancel()
+        await _end(asked)
         await probe.aclose()
 
 
