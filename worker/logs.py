@@ -41,9 +41,12 @@ class Entry:
 EVENTS: Mapping[str, Entry] = {
     "worker.started": Entry(INFO, "The worker follows payments from here on."),
     "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended."),
-    "worker.redis_waiting": Entry(WARNING, "Redis does not answer; the worker waits for it."),
+    "worker.redis_waiting": Entry(
+        WARNING,
+        "Redis does not answer, or refuses; `fault` says which. Whoever says so tries again.",
+    ),
     "worker.redis_back": Entry(INFO, "Redis answers again."),
-    "worker.failed": Entry(ERROR, "The worker broke and starts again. Report the traceback."),
+    "worker.failed": Entry(ERROR, "The worker broke and ended. Report the traceback."),
     "process.stalled": Entry(
         WARNING, "The process stood still for `seconds`: give it CPU; look for what froze it."
     ),
