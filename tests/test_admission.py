@@ -83,6 +83,12 @@ async def test_the_first_worker_leaves_a_canary_and_says_that_there_was_none(
     assert events(log_lines)[2:] == ["probes.passed"]
 
 
+async def test_a_canary_that_is_no_text_ends_no_process(own: Redis, url: str) -> None:
+    await own.set(CANARY, b"\xff")
+    for role in (Role.WORKER, Role.RECEIVER):
+        assert await admit(own, given(url), role)
+
+
 async def test_a_receiver_leaves_none_as_it_cannot_tell_that_all_is_there(
     own: Redis, url: str, log_lines: list[EventDict]
 ) -> None:

@@ -265,6 +265,19 @@ async def test_nothing_is_promised_on_a_redis_that_keeps_nothing(
             async with running(work, load(environ(server.url, prefix, gateway.url))) as task:
                 await asyncio.wait_for(asyncio.shield(task), 10)
         await redis.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("work", [run_worker, run_receiver])
+async def test_who_is_cancelled_while_redis_is_away_leaves_nothing_running(
+    tmp_path: Path, prefix: str, gateway: ScriptedGateway, work: Any
+) -> None:
+    given = load(environ(f"unix://{tmp_path}/none.sock", prefix, gateway.url))
+    task = asyncio.create_task(work(given, asyncio.Event()))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_memory_that_is_nearly_used_up_is_told_by_the_housekeeping(

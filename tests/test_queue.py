@@ -140,6 +140,14 @@ async def test_no_more_is_seen_than_was_asked_for(jobs: Queue) -> None:
     assert await seen(jobs, start=1, num=2) == "1 2"
 
 
+async def test_ids_that_arq_cannot_decode_hide_no_job_for_long(jobs: Queue) -> None:
+    name = jobs.default_queue_name
+    await jobs.zadd(name, {b"\xff1": 1, b"\xff2": 2, b"job": 3})
+    asked = {"min": float("-inf"), "start": 0, "num": 2, "max": now_ms()}
+    assert await jobs.zrangebyscore(name, **asked) == []
+    assert (await jobs.zrangebyscore(name, **asked))[0] == b"job"
+
+
 async def test_an_id_that_arq_cannot_decode_is_passed_over(jobs: Queue) -> None:
     await jobs.zadd(jobs.default_queue_name, {b"\xff": 1})
     assert await seen(jobs) == "0 1 2 3 4"

@@ -80,6 +80,25 @@ async def test_the_workers_sweep_has_a_pulse_as_long_as_it_does_not_hang(
     assert "sweep.stalled" in {line["event"] for line in log_lines}
 
 
+async def test_a_sweep_that_redis_refuses_each_time_counts_as_none(
+    monkeypatch: pytest.MonkeyPatch,
+    redis: Redis,
+    redis_url: str,
+    prefix: str,
+    log_lines: list[EventDict],
+) -> None:
+    monkeypatch.setattr(worker.watch, "STALLED_AFTER", 200)
+    monkeypatch.setattr(worker.main, "WATCH_EVERY", 100)
+    await redis.set(Keys(prefix).open, "no sorted set")
+    given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
+    async with worker.main.open_tools(given) as (tools, store):
+        tasks = [asyncio.create_task(c) for c in worker.main.companions(given, tools, store)]
+        await asyncio.sleep(1)
+        await worker.main._end(tasks)
+    assert "sweep.stalled" in {line["event"] for line in log_lines}
+    assert await redis.get(Keys(prefix).swept) is None  # the receivers see it as well
+
+
 async def test_a_bug_in_reading_commands_is_not_the_end_of_it(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, prefix: str, log_lines: list[EventDict]
 ) -> None:

@@ -118,7 +118,7 @@ async def _first_write(redis: Redis, keys: Keys) -> str:
     """The canary; written now unless another worker was first."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     await redis.set(keys.canary, now, nx=True)
-    return text_of(await redis.get(keys.canary))
+    return text_of(await redis.get(keys.canary), "replace")
 
 
 def _with_canary(admitted: Admitted, canary: str | None, known: Admitted, role: Role) -> Admitted:

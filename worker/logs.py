@@ -41,9 +41,12 @@ class Entry:
 EVENTS: Mapping[str, Entry] = {
     "worker.started": Entry(INFO, "The worker follows payments from here on."),
     "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended."),
-    "worker.redis_waiting": Entry(WARNING, "Redis does not answer; the worker waits for it."),
+    "worker.redis_waiting": Entry(
+        WARNING,
+        "Redis does not answer, or refuses; `fault` says which. Whoever says so tries again.",
+    ),
     "worker.redis_back": Entry(INFO, "Redis answers again."),
-    "worker.failed": Entry(ERROR, "The worker broke and starts again. Report the traceback."),
+    "worker.failed": Entry(ERROR, "The worker broke and ended. Report the traceback."),
     "process.stalled": Entry(
         WARNING, "The process stood still for `seconds`: give it CPU; look for what froze it."
     ),
@@ -100,7 +103,9 @@ EVENTS: Mapping[str, Entry] = {
     "sweep.completed": Entry(WARNING, "Overdue payments whose job was lost were woken."),
     "sweep.failed": Entry(ERROR, "A sweep broke; the next one follows. Report the traceback."),
     "sweep.stalled": Entry(
-        ERROR, "This worker's sweep hangs: lost wake-ups are not mended. Restart the worker."
+        ERROR,
+        "This worker's sweep hangs or fails: lost wake-ups are not mended. See the warnings before;"
+        " if there are none, restart the worker.",
     ),
     "sweep.missing": Entry(
         ERROR, "No worker has swept for minutes: payments are not followed. Start a worker."

@@ -125,8 +125,9 @@ async def every(
             raise
         except Exception:
             log.exception(event)
-        if pulse:
-            pulse.beat()
+        else:
+            if pulse:
+                pulse.beat()
         await asyncio.sleep(delay / 1000)
 
 
@@ -267,18 +268,18 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     probe = connect.client(settings.redis_url, tries=0)
     known: Admitted | None = None
     stopped = asyncio.ensure_future(stopping.wait())
+    asked: list[asyncio.Future[Any]] = [stopped]
     try:
         while not stopping.is_set():
             admitted = asyncio.ensure_future(admission.admit(probe, settings, Role.WORKER, known))
-            await asyncio.wait({stopped, admitted}, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.is_set():
-                await _end([admitted])
-            else:
+            asked = [stopped, admitted]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.is_set():
                 ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
                 await _work(_new_worker(settings, ctx), stopping)
                 known = ctx["admitted"]
     finally:
-        stopped.cancel()
+        await _end(asked)
         await probe.aclose()
 
 
@@ -360,13 +361,13 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     )
     watching = [asyncio.ensure_future(watch) for watch in watches]
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
+    stopped = asyncio.ensure_future(stopping.wait())
     try:
-        stopped = asyncio.ensure_future(stopping.wait())
         await asyncio.wait({stopped, checking}, return_when=asyncio.FIRST_COMPLETED)
         if checking.done():
             checking.result()  # raises: Redis is unsafe
     finally:
-        await _end([checking, *watching])
+        await _end([stopped, checking, *watching])
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())

@@ -124,7 +124,7 @@ async def glance(redis: Redis, keys: Keys, clock: Callable[[], float] = time.tim
         _NOTHING,
         info=info or {},
         clock_ahead=_ahead(now[0] + now[1] / 1e6, before, after) if now else 0,
-        canary=None if isinstance(said[2], ResponseError) else text_of(canary or ""),
+        canary=None if isinstance(said[2], ResponseError) else text_of(canary or "", "replace"),
     )
 
 

@@ -10,6 +10,7 @@ from redis.asyncio.client import Pipeline
 
 from jobs.schedule import DAY
 from worker.connect import DiscreetPipeline
+from worker.logs import log
 from worker.scripts import Scripts
 from worker.times import MAX_TIME
 
@@ -71,6 +72,9 @@ class Queue(ArqRedis):
         """
         args = [asked["max"], asked["start"], asked["num"]]
         _, ids = await self._scripts.run("due", [name], args)
+        if junk := [id_ for id_ in ids if not _is_text(id_)]:
+            await self.zrem(name, *junk)  # or enough of it would hide every job behind it
+            log.warning("retention.skipped", key=name, fault=f"{len(junk)} ids are no text")
         return [id_ for id_ in ids if _is_text(id_)]
 
 

@@ -14,7 +14,7 @@ from worker.keys import Keys
 from worker.logs import log
 from worker.replies import text_of
 
-#: A sweep that has not come round for so long, beyond its pause, hangs or has ended.
+#: A sweep that has not come round for so long, beyond its pause, hangs or fails.
 STALLED_AFTER: Ms = MINUTE
 #: So long without a sweep in Redis no worker can be running: deploys and restarts are shorter.
 ABANDONED_AFTER: Ms = 5 * MINUTE
@@ -41,7 +41,7 @@ class Pulse:
 
 
 def check_sweep(pulse: Pulse) -> None:
-    """Say that our sweep hangs, every time somebody looks."""
+    """Say that our sweep hangs or fails, every time somebody looks."""
     if pulse.stalled:
         log.error("sweep.stalled", silent_ms=pulse.silent_ms)
 

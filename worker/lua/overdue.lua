@@ -1,11 +1,10 @@
 -- Wake a page of overdue payments whose job is lost, or was in the hands of a worker that died.
--- Anybody may see in `swept` that a worker is at it.
+-- Anybody may see in `swept` when a worker last did it.
 -- KEYS open, queue, swept   ARGV prefix, grace ms, offset, count
 -- Returns {now, payments looked at, payments woken, ids without a record: these are taken out}
 local open, queue = KEYS[1], KEYS[2]
 local prefix, grace, offset, count = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()
-redis.call('SET', KEYS[3], string.format('%.0f', now))
 local ids = redis.call('ZRANGEBYSCORE', open, '-inf', string.format('%.0f', now - grace), 'LIMIT', offset, count)
 
 local function wake_if_lost(id)
@@ -28,4 +27,5 @@ for _, id in ipairs(ids) do
     table.insert(gone, id)
   end
 end
+redis.call('SET', KEYS[3], string.format('%.0f', now)) -- last: a sweep that fails is none
 return {now, #ids, woken, gone}
