@@ -21,9 +21,10 @@ from tests.servers import (
     process,
     reconciler,
 )
-from worker import admission, connect, probes
+from worker import admission, connect
 from worker.admission import Admitted, admit, warn_if_nearly_full, watch
 from worker.connect import Unsafe
+from worker.facts import ask
 from worker.keys import Keys
 from worker.rights import Role
 from worker.settings import Settings, load
@@ -134,17 +135,17 @@ async def test_a_redis_that_goes_away_while_it_is_looked_at_is_waited_for(
 ) -> None:
     monkeypatch.setattr(admission, "AGAIN_SECONDS", 0.01)
     with own_server() as server:
-        redis, ask = connect.client(server.url, tries=0), probes.ask
+        redis = connect.client(server.url, tries=0)
 
         async def interrupted(*args: Any) -> Any:
-            monkeypatch.setattr(probes, "ask", ask)
+            monkeypatch.setattr(admission, "ask", ask)
             await asyncio.to_thread(server.stop)
             try:
                 return await ask(*args)
             finally:
                 await asyncio.to_thread(server.start)
 
-        monkeypatch.setattr(probes, "ask", interrupted)
+        monkeypatch.setattr(admission, "ask", interrupted)
         await admit(redis, given(server.url), Role.WORKER)
         await redis.aclose()
     assert events(log_lines) == ["worker.redis_waiting", "store.empty", "probes.passed"]

@@ -15,8 +15,9 @@ from tests.keys import CLIENT_ID, private_key
 from tests.servers import debian_redis, environ, own_server
 from worker import connect, probes
 from worker.connect import CONFIRM_MS
+from worker.facts import TRIED, Facts, WaitAof, ask
 from worker.keys import Keys
-from worker.probes import Facts, Finding, Level, WaitAof, ask, confirmation, judge
+from worker.probes import Finding, Level, confirmation, judge
 from worker.rights import Role
 from worker.scripts import Confirm, Scripts
 from worker.settings import Settings, load
@@ -293,7 +294,7 @@ GOOD = Facts(
 
 def with_info(**info: Any) -> Facts:
     return Facts(
-        **{name: getattr(GOOD, name) for name in probes.TRIED},
+        **{name: getattr(GOOD, name) for name in TRIED},
         info=info | {name: value for name, value in GOOD.info.items() if name not in info},
         clock_ahead=0,
         canary="2026-01-01",

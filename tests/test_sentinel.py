@@ -19,6 +19,7 @@ from worker import connect, probes
 from worker.admission import refuse
 from worker.connect import Unsafe, client, confirmation, pool
 from worker.embedded import find_server
+from worker.facts import ask
 from worker.keys import Keys
 from worker.rights import Role
 from worker.scripts import Confirm, NotDurable
@@ -375,7 +376,7 @@ async def test_what_a_failover_would_lose_is_said_at_the_start(
 async def looked_at(redis: Redis, text: str) -> tuple[Confirm | None, str]:
     """What a write must wait for, and the beginning of what is said of failovers."""
     settings = load(environ("unix:///r.sock", "p", "https://gateway.example", DURABILITY=text))
-    facts = await probes.ask(redis, settings, Role.RECEIVER)
+    facts = await ask(redis, settings, Role.RECEIVER)
     found = probes.judge(facts, settings)
     refuse(found)
     said = [finding.message for finding in found if finding.what == "replicas"]

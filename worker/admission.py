@@ -13,9 +13,10 @@ from redis.exceptions import RedisError
 
 from worker import connect, probes
 from worker.connect import Unsafe
+from worker.facts import TRIED, Facts, ask, glance
 from worker.keys import Keys
 from worker.logs import log
-from worker.probes import Facts, Finding, Level
+from worker.probes import Finding, Level
 from worker.replies import text_of
 from worker.rights import Role
 from worker.scripts import Confirm
@@ -55,10 +56,10 @@ async def watch(redis: Redis, settings: Settings, role: Role, known: Admitted) -
 
     Of the same Redis, what has gone wrong meanwhile is an alarm, told once.
     """
-    seen = await probes.glance(redis, Keys(settings.key_prefix))
+    seen = await glance(redis, Keys(settings.key_prefix))
     if seen.run_id != known.facts.run_id:
         return await _admit(redis, settings, role, known)
-    facts = replace(seen, **{name: getattr(known.facts, name) for name in probes.TRIED})
+    facts = replace(seen, **{name: getattr(known.facts, name) for name in TRIED})
     found = probes.judge(facts, settings)
     _tell((f for f in found if f.what not in known.told | {"state"}), role)
     told = frozenset(finding.what for finding in found)
@@ -66,7 +67,7 @@ async def watch(redis: Redis, settings: Settings, role: Role, known: Admitted) -
 
 
 async def _admit(redis: Redis, settings: Settings, role: Role, known: Admitted | None) -> Admitted:
-    facts = await probes.ask(redis, settings, role)
+    facts = await ask(redis, settings, role)
     found = probes.judge(facts, settings)
     _tell(found, role)
     refuse(found)

@@ -264,9 +264,10 @@ def _track(args: argparse.Namespace) -> int:
 async def _check_before_writing(redis: Any, settings: "Settings") -> None:
     """What the merchant's user can see: above all whether this is the database of the workers."""
     from worker import admission, probes
+    from worker.facts import ask
     from worker.rights import Role
 
-    facts = await probes.ask(redis, settings, Role.MERCHANT)
+    facts = await ask(redis, settings, Role.MERCHANT)
     found = probes.judge(facts, settings)
     admission.refuse(found)
     for finding in found if facts.info else [f for f in found if f.what == "state"]:
