@@ -54,8 +54,9 @@ lint: .venv/test-installed
 
 # Not part of make test, which runs a short version of each.
 SEEDS ?= 20000
+FROM ?= 0
 simulate: .venv/test-installed
-	@.venv/bin/python -m tests.simulation --seeds $(SEEDS) --processes 2
+	@.venv/bin/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) --processes 2
 
 simulate-mutants: .venv/test-installed
 	@.venv/bin/python -m tests.simulation --mutants
