@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.helpers import parse_mimetype
 from aiohttp.typedefs import Handler
 from redis.exceptions import RedisError
@@ -32,6 +32,9 @@ from worker.strict_json import Unreadable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+#: The gateway's own headers: docs.antom.com/ac/ams/api_fund
+SIGNATURE, CLIENT_ID, REQUEST_TIME, ENCRYPT = "Signature", "Client-Id", "Request-Time", "Encrypt"
 
 #: Real notifications have about 1 KB; what is far larger is not read, let alone verified.
 MAX_BODY_BYTES = 64 * 1024
@@ -122,7 +125,7 @@ async def _receive(
 
 
 async def _without_banner(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)
+    response.headers.pop(hdrs.SERVER, None)
 
 
 def _refuse(visit: Visit, reason: Reason) -> web.Response:
@@ -140,7 +143,7 @@ def _later() -> web.Response:
     return web.json_response(
         {"error": "store_down", "message": "send it again later"},
         status=HTTPStatus.SERVICE_UNAVAILABLE,
-        headers={"Retry-After": "5"},
+        headers={hdrs.RETRY_AFTER: "5"},
     )
 
 
@@ -158,9 +161,9 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
         raise Untrusted(Reason.METHOD)
     _check_content(request)
     # 2. Its three headers are there, once each, and name an account of ours.
-    header = _one(request, "Signature")
-    client_id = _one(request, "Client-Id")
-    sent_at = _one(request, "Request-Time")
+    header = _one(request, SIGNATURE)
+    client_id = _one(request, CLIENT_ID)
+    sent_at = _one(request, REQUEST_TIME)
     keys = trust.keys.get(client_id)
     if keys is None:
         raise Untrusted(Reason.CLIENT_ID)
@@ -198,11 +201,11 @@ def _signed_paths(trust: Trust, path: str, query: list[str]) -> Iterator[str]:
 
 def _check_content(request: web.Request) -> None:
     """JSON in UTF-8, neither compressed nor encrypted; no Content-Type is taken as that."""
-    if "Encrypt" in request.headers:
+    if ENCRYPT in request.headers:
         raise Untrusted(Reason.ENCRYPTED)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise Untrusted(Reason.ENCODING)
-    media = parse_mimetype(request.headers.get("Content-Type", "application/json"))
+    media = parse_mimetype(request.headers.get(hdrs.CONTENT_TYPE, "application/json"))
     charset = media.parameters.get("charset", "utf-8").lower()
     if f"{media.type}/{media.subtype}" != "application/json" or charset not in ("utf-8", "utf8"):
         raise Untrusted(Reason.MEDIA_TYPE)
