@@ -10,8 +10,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from tests.keys import CLIENT_ID, private_key, public_key
 from worker import logs
 from worker.embedded import embedded_server
+from worker.mock_gateway import MockConfig, RunningMock, start
 from worker.values import LogFormat, LogLevel
 
 GIVEN = os.environ.get("TEST_REDIS_URL", "")
@@ -62,3 +64,17 @@ def log_lines() -> Iterator[list[EventDict]]:
     """What is logged during the test; a line that is not on the list fails it."""
     with capture_logs(processors=[logs.check_name]) as lines:
         yield lines
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[RunningMock]:
+    """A gateway where an order lives for a second."""
+    config = MockConfig(
+        client_id=CLIENT_ID,
+        gateway_private_key=private_key("alipay_v1"),
+        merchant_public_keys={1: public_key("merchant_v1")},
+        default_closing_seconds=1,
+    )
+    mock = await start(config)
+    yield mock
+    await mock.close()

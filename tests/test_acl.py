@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from jobs.model import Money
-from tests.keys import CLIENT_ID, private_key, public_key
+from tests.keys import CLIENT_ID
 from tests.servers import (
     OtherServer,
     Process,
@@ -33,7 +33,7 @@ from tests.servers import (
 from worker import client, connect, rights
 from worker.embedded import NoServer
 from worker.keys import Keys
-from worker.mock_gateway import MockConfig, RunningMock, start
+from worker.mock_gateway import RunningMock
 from worker.rights import Role
 from worker.scripts import Scripts
 from worker.values import Durability, Persistence
@@ -200,19 +200,6 @@ async def test_a_process_lacks_nothing(server: Guarded, role: Role) -> None:
 
 
 # The whole job
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[RunningMock]:
-    config = MockConfig(
-        client_id=CLIENT_ID,
-        gateway_private_key=private_key("alipay_v1"),
-        merchant_public_keys={1: public_key("merchant_v1")},
-        default_closing_seconds=1,
-    )
-    mock = await start(config)
-    yield mock
-    await mock.close()
 
 
 async def line(running: Process, event: str, **facts: Any) -> dict[str, Any]:

@@ -24,32 +24,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.typing import EventDict
 
-from jobs.model import Money, Payment
 from jobs.news import CancelAnswer, InquiryAnswer, Silence
 from tests.hostile.answers import CANCEL, CASES, INQUIRY, WIRE, After, Case, signed
-from tests.keys import CLIENT_ID, key_text, private_key, public_key
+from tests.keys import key_text, private_key
 from tests.servers import inquired, raw_gateway
+from tests.test_gateway import ACCOUNT, NOW, PAYMENT
 from worker.gateway import MAX_ANSWER_BYTES, HttpGateway, open_session
-from worker.settings import Account
 
-NOW = 1_800_000_000_000
-PAYMENT = Payment(
-    client_id=CLIENT_ID,
-    payment_request_id="order-1",
-    amount=Money("USD", 599),
-    tracked_at=NOW,
-    closing_time=NOW + 840_000,
-)
-ACCOUNT = Account(
-    client_id=CLIENT_ID,
-    gateway_url="http://127.0.0.1:9",
-    private_key=private_key("merchant_v1"),
-    key_version=1,
-    public_keys={1: public_key("alipay_v1"), 2: public_key("alipay_v2")},
-    agent_token=None,
-    closing_time=840_000,
-    pending_closing_time=604_800_000,
-)
 PATIENT, IMPATIENT = 8_000, 200
 
 

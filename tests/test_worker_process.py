@@ -7,7 +7,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from jobs.model import Money
-from tests.keys import CLIENT_ID, private_key, public_key
+from tests.keys import CLIENT_ID
 from tests.servers import (
     ARQ_WORKER,
     Asked,
@@ -38,24 +38,10 @@ from worker import connect, queue
 from worker.client import track
 from worker.keys import Keys
 from worker.main import DRAIN_SECONDS
-from worker.mock_gateway import MockConfig, RunningMock, start
+from worker.mock_gateway import RunningMock
 
 WORKERS = {"arq": ARQ_WORKER, "reconciler": reconciler("worker")}
 EITHER = pytest.mark.parametrize("words", WORKERS.values(), ids=WORKERS)
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[RunningMock]:
-    """A gateway where an order lives for a second."""
-    config = MockConfig(
-        client_id=CLIENT_ID,
-        gateway_private_key=private_key("alipay_v1"),
-        merchant_public_keys={1: public_key("merchant_v1")},
-        default_closing_seconds=1,
-    )
-    mock = await start(config)
-    yield mock
-    await mock.close()
 
 
 @dataclass

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from jobs.model import Money
 from jobs.news import Silence
 from tests.faults.stage import KEYS, reading
-from tests.keys import CLIENT_ID, key_text, private_key, public_key
+from tests.keys import CLIENT_ID, key_text, private_key
 from tests.proxy import Proxy, proxying, to_socket, to_url
 from tests.servers import (
     environ,
@@ -32,7 +32,7 @@ from tests.test_gateway import NOW, PAYMENT, line
 from worker.client import track
 from worker.gateway import open_session
 from worker.main import tls_context
-from worker.mock_gateway import MockConfig, RunningMock, start
+from worker.mock_gateway import RunningMock
 
 pytestmark = pytest.mark.once  # what is under test is not Python
 
@@ -57,20 +57,6 @@ async def breaking(gateway: Proxy, redis: Proxy, dice: random.Random) -> None:
         gateway.cut_after = dice.choice([None, 0, 0, 200, 700])
         dice.choice([gateway, redis]).reset()
     gateway.cut_after = None
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[RunningMock]:
-    """A gateway where an order lives for a second."""
-    config = MockConfig(
-        client_id=CLIENT_ID,
-        gateway_private_key=private_key("alipay_v1"),
-        merchant_public_keys={1: public_key("merchant_v1")},
-        default_closing_seconds=1,
-    )
-    mock = await start(config)
-    yield mock
-    await mock.close()
 
 
 async def test_payments_end_as_the_gateway_says_on_lines_that_break_again_and_again(
