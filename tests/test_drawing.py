@@ -4,6 +4,8 @@ import pytest
 
 from tests.drawing import BEGIN, END, README, drawing, drawn, edges, with_drawing
 
+pytestmark = pytest.mark.once
+
 
 def test_the_drawing_in_the_readme_is_the_one_of_the_code() -> None:
     readme = README.read_text("utf-8")

@@ -491,6 +491,7 @@ modes = st.sampled_from(
 )
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=300)
 @given(st.lists(messages(), max_size=40), modes, st.booleans())
 def test_whatever_is_heard_in_whatever_order_the_promises_hold(
@@ -529,6 +530,7 @@ def answer(life: Life, act: Act, truth: str) -> None:
         life.cancel_answer(Call.REFUSED if truth == "SUCCESS" else Call.OK, **told)
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(["PROCESSING", "PENDING", "NOT_EXIST", "?", "silence"]), modes, st.data())
 def test_a_gateway_that_never_says_a_final_word_does_not_keep_a_payment_for_ever(
@@ -719,6 +721,7 @@ class World:
             self.life.hear(message)
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=200)
 @given(st.integers(0, 2**32), st.sampled_from(OnTimeout))
 def test_what_the_merchant_is_told_is_true_of_the_money(seed: int, on_timeout: OnTimeout) -> None:

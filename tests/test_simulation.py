@@ -19,6 +19,7 @@ SHAPES = sorted({mutant.shape.__name__ for mutant in MUTANTS if mutant.shape is 
 # The product
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_seed_breaks_a_promise(batch: int) -> None:
     report = many(range(batch * BATCH, (batch + 1) * BATCH))

@@ -351,6 +351,7 @@ def check(runner: asyncio.Runner, url: str, history: Sequence[Call]) -> None:
     runner.run(run())
 
 
+@pytest.mark.once
 @settings(
     max_examples=120,
     deadline=None,
