@@ -13,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz mutate
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz mutate bench
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -33,6 +33,7 @@ help:
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
 	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, mutate: see docs/reliability.md"
+	@echo "make bench    what a receiver, a worker and Redis carry on this machine"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -65,6 +66,10 @@ simulate-mutants: .venv/test-installed
 ROUNDS ?= 20
 failover: .venv/test-installed
 	@.venv/bin/python -m tests.failover --rounds $(ROUNDS) $(ARGS)
+
+# What one machine carries: the figures for docs/operate.md.
+bench: .venv/test-installed
+	@.venv/bin/python -m tests.sizing $(ARGS)
 
 # Mutations of genuine messages, sent to the receiver.
 COUNT ?= 100000

@@ -101,10 +101,10 @@ class Stream:
         begun, sending = time.monotonic(), list[asyncio.Task[None]]()
         for number, (name, post) in enumerate(posts.items()):
             await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
-            sending.append(asyncio.create_task(self._send(name, post)))
+            sending.append(asyncio.create_task(self.send(name, post)))
         await asyncio.gather(*sending)
 
-    async def _send(self, name: str, post: Post) -> None:
+    async def send(self, name: str, post: Post) -> None:
         headers, begun = dict(post.headers), time.monotonic()
         try:
             async with self._session.post(self._url, data=post.body, headers=headers) as reply:
