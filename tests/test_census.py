@@ -20,10 +20,14 @@ NEVER: Ms = 9_000_000_000_000
 
 
 @pytest.fixture
-async def client(redis: Redis, redis_url: str) -> AsyncIterator[Redis]:
+async def client(redis: Redis, redis_url: str, prefix: str) -> AsyncIterator[Redis]:
     """As in production: it gives bytes."""
     made = connect.client(redis_url)
     yield made
+    pipe = made.pipeline()
+    async for key in made.scan_iter(match=f"{prefix}:*", count=1000):
+        pipe.delete(key)  # all in one write: one by one each would wait for the disk
+    await pipe.execute()
     await made.aclose()
 
 
