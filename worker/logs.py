@@ -98,7 +98,7 @@ def _print(text: str) -> None:
 
 
 def _failed(fault: Exception) -> str:
-    return json.dumps({"event": "log.failed", "fault": type(fault).__name__})
+    return json.dumps({"level": "error", "event": "log.failed", "fault": type(fault).__name__})
 
 
 def tell_watchers(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
