@@ -21,7 +21,7 @@ GIVEN = os.environ.get("TEST_REDIS_URL", "")
 
 @pytest.fixture(scope="session", autouse=True)
 def _strict_logs() -> None:
-    logs.configure(LogFormat.JSON, LogLevel.DEBUG, strict=True)
+    logs.configure(LogFormat.JSON, LogLevel.DEBUG, condensed=False, strict=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,7 +62,7 @@ async def redis(redis_url: str, prefix: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def log_lines() -> Iterator[list[EventDict]]:
     """What is logged during the test; a line that is not on the list fails it."""
-    with capture_logs(processors=[logs.check_name]) as lines:
+    with capture_logs(processors=[logs.check_line]) as lines:
         yield lines
 
 

@@ -56,6 +56,7 @@ async def serve(
     part: str = "receiver",
 ) -> web.AppRunner:
     """A running server; `await runner.cleanup()` ends it, after the requests under way."""
+    warn_of_weak_parser()
     runner = _Runner(
         part,
         app,
