@@ -12,20 +12,11 @@ from aiohttp import web
 from structlog.typing import EventDict
 
 from tests import log_events
+from tests.conftest import Lines
 from worker import logs
 from worker.events import CONTEXT, EVENTS, FIELDS
 from worker.logs import log
 from worker.values import LogFormat, LogLevel
-
-Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def json_lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
-    """What stands on stderr, as production writes it."""
-    logs.configure(LogFormat.AUTO, LogLevel.INFO)
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    logs.configure(LogFormat.JSON, LogLevel.DEBUG, condensed=False, strict=True)
 
 
 @pytest.fixture

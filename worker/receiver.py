@@ -23,12 +23,12 @@ from redis.exceptions import RedisError
 from structlog.contextvars import bind_contextvars
 
 from jobs.news import Notification, Unusable
-from worker import messages, times
+from worker import messages, signature, times
 from worker.events import EVENTS
 from worker.http_server import serve
 from worker.logs import log
 from worker.messages import ACK
-from worker.signature import Reason, Signed, Untrusted, parse_signature, verify
+from worker.signature import Reason, Signed, Untrusted, verify
 from worker.store import Store, digest, short_digest, write_mail
 from worker.strict_json import Unreadable
 
@@ -186,7 +186,7 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
         except Untrusted as why:
             doubt = why
         else:
-            visit.facts["key_version"], _ = parse_signature(header)
+            visit.facts["key_version"], _ = signature.parse_signature(header)
             return message
     raise doubt
 

@@ -676,7 +676,7 @@ class Receiver(Shell):
         result = str(visit.facts.get("result"))
         world.say("ack", key, kept, result)
         world.oracle.reached["duplicate_notification"] += result == "duplicate"
-        if kept != "ignored":
+        if kept != "notification.ignored":
             world.oracle.ack(key, signed.body, kept)
         return True
 
