@@ -106,7 +106,7 @@ async def _open(
 ) -> None:
     """Without an admin port a process still does its work."""
     try:
-        runner = await serve(app, host, port, part="admin")
+        runner = await serve(app, host, port, crowded="admin.crowded")
     except OSError as fault:
         log.warning("admin.unavailable", address=f"{host}:{port}", fault=str(fault))
         return
