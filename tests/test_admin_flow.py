@@ -40,6 +40,8 @@ from worker.main import run_worker
 from worker.mock_gateway import RunningMock
 from worker.settings import load
 
+pytestmark = pytest.mark.once  # processes that wait for each other
+
 ALL_LINES = {"LOG_LEVEL": "debug", "LOG_CONDENSED": "false"}
 
 
@@ -114,8 +116,8 @@ async def ended(running: Process) -> int:
 async def test_what_a_worker_did_is_what_its_metrics_say(
     redis: Redis, mock: RunningMock, redis_url: str, prefix: str, tmp_path: Path
 ) -> None:
-    ports, keys = Ports(), Keys(prefix)
-    given = environ(redis_url, prefix, mock.url, OUTCOME_GROUPS="shop", **ports.given, **ALL_LINES)
+    ports = Ports()
+    given = environ(redis_url, prefix, mock.url, **ports.given, **ALL_LINES)
     with process(tmp_path, given, *reconciler("worker")) as worker:
         for name in ("paid-1", "paid-2", "failed-1", "never_paid-1"):
             mock.ledger.create(name, Money("USD", 599), now_ms())
@@ -356,9 +358,7 @@ async def test_before_redis_is_there_a_process_is_healthy_and_not_ready(tmp_path
 # The end
 
 
-@pytest.mark.parametrize(
-    "words", [reconciler("worker"), reconciler("run"), ARQ_WORKER], ids=["worker", "run", "arq"]
-)
+@pytest.mark.parametrize("words", [reconciler("run"), ARQ_WORKER], ids=["reconciler", "arq"])
 async def test_the_admin_port_answers_until_the_last_job_is_done_and_not_longer(
     redis: Redis, redis_url: str, prefix: str, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
