@@ -13,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz mutate bench
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz outage mutate bench
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -32,7 +32,7 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
-	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, mutate: see docs/reliability.md"
+	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, outage, mutate: see docs/reliability.md"
 	@echo "make bench    what a receiver, a worker and Redis carry on this machine"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
@@ -70,6 +70,11 @@ failover: .venv/test-installed
 # What one machine carries: the figures for docs/operate.md.
 bench: .venv/test-installed
 	@.venv/bin/python -m tests.sizing $(ARGS)
+
+# What an outage writes to the log. FORM: refuse, hang, error (the gateway), redis, forged.
+FORM ?= refuse
+outage: .venv/test-installed
+	@.venv/bin/python -m tests.outage $(FORM) $(ARGS)
 
 # Mutations of genuine messages, sent to the receiver.
 COUNT ?= 100000
@@ -128,9 +133,10 @@ covered-tests-on-%: $$(call venv,$$*)/test-installed
 	@.ci/install $(@D) $< $(or $(call python,$(MAIN)),$(python3))
 	@touch $@
 
-# One lock for every platform and Python: what runs, what the demo needs as well, what tests need.
+# One lock for every platform and Python: what runs; with metrics; what the demo needs; what tests need.
 lock:
 	$(call compile,requirements.lock)
+	$(call compile,requirements-metrics.lock,--extra metrics)
 	$(call compile,requirements-demo.lock,--extra demo)
 	$(call compile,requirements-test.lock,--extra test)
 	$(call compile,requirements-mutate.lock,--extra mutate)

@@ -102,7 +102,7 @@ OPEN = (entry("command", "payment.track", "USD 599"), entry("inquiry", "not_yet"
 ENDED = (*OPEN, entry("notification", "paid", "SUCCESS"), entry("status", "succeeded"))
 
 
-Write = Callable[["plain_redis.client.Pipeline", int], None]
+Write = Callable[["plain_redis.client.Pipeline", int], object]
 
 
 def taken(write: Write, count: int) -> float:

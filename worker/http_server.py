@@ -1,4 +1,4 @@
-"""The HTTP server under the receiver: what a stranger may cost us before anybody reads him.
+"""The HTTP server under receiver and admin port: what a stranger may cost before he is read.
 
 aiohttp's own defaults are for friends: headers of 1 MB, an hour for them to arrive, any number of
 connections, answers that wait for ever to be read, and an error page that prints what was sent.
@@ -11,10 +11,13 @@ import asyncio
 import math
 import ssl
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import http_parser, web
+from aiohttp import hdrs, http_parser, web
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDictProxy
 
 from worker.logs import log
 
@@ -40,6 +43,7 @@ HANDSHAKE_SECONDS = 10.0
 LINGER_SECONDS = 1.0
 #: At most one line in this time says that connections are refused.
 CROWDED_EVERY_SECONDS = 10.0
+KNOWN = "100-continue"  #: the only `Expect` that there is
 
 _TURNED_AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
@@ -49,11 +53,19 @@ _TURNED_AWAY = (
 
 
 async def serve(
-    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    crowded: str = "receiver.crowded",
 ) -> web.AppRunner:
-    """A running server; `await runner.cleanup()` ends it, after the requests under way."""
+    """A running server; `await runner.cleanup()` ends it, after the requests under way.
+
+    `crowded` is the name of the line that says that there are too many connections.
+    """
     warn_of_weak_parser()
     runner = _Runner(
+        crowded,
         app,
         access_log=None,
         keepalive_timeout=HEADER_SECONDS,
@@ -66,7 +78,11 @@ async def serve(
         shutdown_timeout=5.0,
     )
     await runner.setup()
-    await _Site(runner, host, port, ssl_context=tls).start()
+    try:
+        await _Site(runner, host, port, ssl_context=tls).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
     return runner
 
 
@@ -143,6 +159,7 @@ class Connection(web.RequestHandler):
 class _Server(web.Server):
     """All connections. When there are too many, who waits longest to say something makes room."""
 
+    crowded = ""  #: the name of a line
     _ended = 0
     _said_at = -math.inf
 
@@ -165,14 +182,35 @@ class _Server(web.Server):
     def _say_crowded(self) -> None:
         now = time.monotonic()
         if now - self._said_at >= CROWDED_EVERY_SECONDS:
-            log.warning("receiver.crowded", open=len(self._connections), ended=self._ended)
+            log.warning(self.crowded, open=len(self._connections), ended=self._ended)
             self._said_at, self._ended = now, 0
 
 
 class _Runner(web.AppRunner):
+    def __init__(self, crowded: str, app: web.Application, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._crowded = crowded
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        factory = _expecting_no_more(made.request_factory)
+        server = _Server(made.request_handler, request_factory=factory, **self._kwargs)
+        server.crowded = self._crowded
+        return server
+
+
+def _expecting_no_more(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """aiohttp answers an `Expect` that it does not know itself, and repeats it there: it need not,
+    and nobody would see the request (RFC 9110, 10.1.1)."""
+
+    def request(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        if message.headers.get(hdrs.EXPECT, KNOWN).lower() != KNOWN:
+            headers = message.headers.copy()
+            headers.popall(hdrs.EXPECT)
+            message = message._replace(headers=CIMultiDictProxy(headers))
+        return make(message, *rest)
+
+    return request
 
 
 class _Site(web.TCPSite):

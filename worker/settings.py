@@ -197,6 +197,48 @@ class Settings:
         need=Need.NOTIFICATIONS,
     )
 
+    # The admin port
+    receiver_admin_port: int = setting(
+        "RECEIVER_ADMIN_PORT",
+        integer(0, 65535),
+        "9101",
+        "The receiver's port for /healthz, /readyz and /metrics; 0: none.",
+        need=Need.NOTIFICATIONS,
+    )
+    worker_admin_port: int = setting(
+        "WORKER_ADMIN_PORT",
+        integer(0, 65535),
+        "9102",
+        "The same of the worker; 0: none.",
+        need=Need.GATEWAY,
+    )
+    admin_host: str = setting(
+        "ADMIN_HOST",
+        values.matching(r"[A-Za-z0-9.:_-]{1,253}", "give a host name or an IP address"),
+        "127.0.0.1",
+        "The address of both; any but this machine's own needs an ADMIN_TOKEN.",
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
+    admin_token: str | None = setting(
+        "ADMIN_TOKEN",
+        values.optional(
+            values.matching(r"[!-~]{16,256}", "give 16 to 256 printable ASCII without blanks")
+        ),
+        "",
+        "Who reads more than /healthz and /readyz shows it: as a bearer token, or as the password"
+        " of HTTP Basic.",
+        secret=True,
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
+    admin_allowed_hosts: tuple[str, ...] = setting(
+        "ADMIN_ALLOWED_HOSTS",
+        values.listed(values.matching(r"[a-z0-9._-]{1,253}", "give host names in small letters")),
+        "",
+        "Names under which the admin port is reached, separated by commas; localhost and addresses"
+        " always may be.",
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
+
     # Following payments
     on_timeout: OnTimeout = setting(
         "ON_TIMEOUT",
@@ -315,6 +357,12 @@ class Settings:
         "info",
         "debug, info, warning or error.",
     )
+    log_condensed: bool = setting(
+        "LOG_CONDENSED",
+        values.yes_no,
+        "true",
+        "Lines that repeat are written 50 times in ten seconds, then counted. false: all of them.",
+    )
 
 
 #: Every variable there is.
@@ -337,12 +385,25 @@ def load(
     account = environment.read(Account, need)
     environment.look_for_misspelt((Settings, Account), need)
     environment.faults += _contradictions(common | account)
+    environment.faults += _open_to_others(common, need)
     if environment.faults:
         raise BadSettings([secrecy.mask(fault) for fault in environment.faults])
     client_id = common["client_id"]
     believed = {client_id: account["public_keys"]} if "public_keys" in account else {}
     callable_ = {client_id: Account(client_id=client_id, **account)} if need & Need.GATEWAY else {}
     return Settings(accounts=callable_, public_keys=believed, **common)
+
+
+def _open_to_others(found: Mapping[str, Any], need: Need) -> Iterator[str]:
+    """An admin port of this process that others than this machine reach without a token."""
+    ports = {Need.NOTIFICATIONS: "receiver_admin_port", Need.GATEWAY: "worker_admin_port"}
+    opened = any(found.get(port) for role, port in ports.items() if role & need)
+    host, token = found.get("admin_host", "localhost"), found.get("admin_token", "set wrongly")
+    if opened and token is None and not values.loopback(host):
+        yield (
+            f"ADMIN_HOST={host}: others reach it there, so set ADMIN_TOKEN (16 characters or"
+            " more), or leave ADMIN_HOST at 127.0.0.1, or set the admin ports to 0"
+        )
 
 
 def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
