@@ -15,6 +15,7 @@ from worker import condense, logs
 from worker.condense import MAX_REASONS, Condenser
 from worker.events import EVENTS, FEW
 from worker.logs import log
+from worker.settings import SETTINGS
 from worker.values import LogFormat, LogLevel
 
 Said = list[tuple[str, dict[str, Any]]]
@@ -208,6 +209,25 @@ def test_what_libraries_say_again_and_again_is_counted_too(
         5,
         {"asyncio": 5},
     )
+
+
+def test_a_line_that_cannot_be_written_is_no_flood_either(
+    written: Callable[[], list[dict[str, Any]]],
+) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    for _ in range(FEW + 5):
+        log.info("payment.changed", status=circle)
+    logs._condenser.tell()
+    *lines, last = written()
+    assert [each["event"] for each in lines] == ["log.failed"] * FEW
+    assert (last["condensed"], last["count"]) == ("log.failed", 5)
+
+
+def test_the_setting_says_how_many_lines_pass() -> None:
+    [setting] = [each for each in SETTINGS if each.name == "LOG_CONDENSED"]
+    assert f"written {FEW} times in ten seconds" in setting.meaning
+    assert condense.WINDOW_SECONDS == 10
 
 
 AT_ITS_END = """
