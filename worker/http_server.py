@@ -103,6 +103,15 @@ class Connection(web.RequestHandler):
         stream.set_write_buffer_limits(high=1, low=0)  # or small answers that pile up go unnoticed
         super().connection_made(transport)
 
+    def data_received(self, data: bytes) -> None:
+        """A server that stops hears a body out that is half here; aiohttp drops whatever comes."""
+        request, stops = self._current_request, (self._close, self._force_close)
+        if request is not None and not request.content.is_eof():
+            self._close = self._force_close = False
+        super().data_received(data)
+        if any(stops):
+            self._close, self._force_close = stops
+
     def pause_writing(self) -> None:
         """An answer waits to be read: not for long."""
         super().pause_writing()
