@@ -50,7 +50,7 @@ def commands() -> set[str]:
 KEYS, TYPES = Keys(), set(COMMAND_JOBS.values())
 #: Our keys by name; of the kinds of which there is one per payment, any.
 KNOWN_KEYS = [
-    *(value for name in dir(Keys) if isinstance(value := getattr(KEYS, name), str) and ":" in value),
+    *(getattr(KEYS, name) for name, made in vars(Keys).items() if isinstance(made, property)),
     *(getattr(KEYS, kind)("*") for kind in ("payment", "timeline", "inbox", "heard")),
     *(f"{KEYS.prefix}:v1:*", f"{KEYS.queue}:health:*"),
 ]
@@ -69,14 +69,14 @@ def strange_names(text: str) -> list[str]:
         r"(?: --env-file \S+)? ([a-z][a-z-]*(?: generate)?)\b",
         text,
     )
-    keys = re.findall(r"\breconciler:(?:v[0-9]+:)?(?:\*|[a-z]+(?::[a-z]+)*(?::\*)?)", text)
+    keys = re.findall(r"(?<![\w:])reconciler:(?:v[0-9]+:)?(?:\*|[a-z]+(?::[a-z]+)*(?::\*)?)", text)
     dotted = re.findall(r"`([a-z]+\.[a-z_]+)`", text)
     files = re.findall(r"(?<![\w/.])deploy/[A-Za-z0-9_./@-]*[A-Za-z0-9]", text)
     return [
         *sorted(settings),
         *(f"reconciler {name}" for name in called if name not in known),
         *(key for key in keys if key not in KNOWN_KEYS),
-        *(name for name in dotted if name not in EVENTS and name not in TYPES and not _is_file(name)),
+        *(name for name in dotted if name not in {*EVENTS, *TYPES} and not _is_file(name)),
         *(file for file in files if not list(ROOT.glob(f"{file}*"))),
     ]
 

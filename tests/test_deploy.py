@@ -25,7 +25,7 @@ def test_every_name_in_a_file_exists(file: Path) -> None:
     ("file", "right", "wrong"),
     [
         ("compose.yaml", "REDIS_URL_FILE", "REDIS_URI_FILE"),
-        ("compose.yaml", "WORKER_ADMIN_PORT", "WORKER_ADMINPORT_"),
+        ("compose.yaml", "WORKER_ADMIN_PORT", "WORKER_ADMIN_PROT"),
         ("systemd/reconciler-worker@.service", "ALIPAY_PRIVATE_KEY_FILE", "ALIPAY_PRIVAT_KEY_FILE"),
         ("systemd/reconciler-worker@.service", "bin/reconciler worker", "bin/reconciler werker"),
         ("kubernetes/base/settings.env", "RECEIVER_PORT", "RECIEVER_PORT"),

@@ -1,4 +1,4 @@
-"""What deploy/kubernetes builds is what Kubernetes takes, and starts what exists, closed and drained."""
+"""What deploy/kubernetes builds is taken by Kubernetes, starts what exists, and gives it little."""
 
 import shutil
 import subprocess

@@ -1,8 +1,8 @@
 """Asks the processes of this host how they are: the health check of a container, without curl.
 
-`python -m worker.healthcheck` asks /healthz of each admin port, `--ready` asks /readyz. A container runs
-the receiver, the worker or both, so one port is enough to answer; every one that answers must be
-well. It imports no more than it needs, as it runs every few seconds.
+`python -m worker.healthcheck` asks /healthz of each admin port, `--ready` asks /readyz. A container
+runs the receiver, the worker or both, so one port is enough to answer; every one that answers must
+be well. It imports no more than it needs, as it runs every few seconds.
 """
 
 import http.client
