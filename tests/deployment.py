@@ -65,7 +65,7 @@ def strange_names(text: str) -> list[str]:
     }
     known = commands()
     called = re.findall(
-        r"(?:bin/reconciler|payment-reconciler|worker reconciler|-- reconciler|`reconciler)"
+        r"(?:bin/reconciler|payment-reconciler|worker-1 reconciler|-- reconciler|`reconciler)"
         r"(?: --env-file \S+)? ([a-z][a-z-]*(?: generate)?)\b",
         text,
     )

@@ -1,15 +1,17 @@
 """A server that is started with deploy/redis.conf is one on which payments are safe."""
 
 import re
+import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers import OtherServer, debian_redis, environ, own_server
+from tests.servers import OtherServer, debian_redis, environ, own_server, until
 from tests.test_acl import filled
 from worker import connect, probes
 from worker.embedded import NoServer
@@ -45,7 +47,12 @@ class FileAlone(OtherServer):
 
 
 @contextmanager
-def from_file(folder: Path, text: str, program: str | None = None) -> Iterator[OtherServer]:
+def from_file(
+    folder: Path,
+    text: str,
+    program: str | None = None,
+    prepare: Callable[[Path], object] | None = None,
+) -> Iterator[OtherServer]:
     """A server with this redis.conf, and users whose passwords are known."""
     users = filled((DEPLOY / "users.conf").read_text("utf-8"))
     (folder / "users.conf").write_text(users.replace(" +waitaof", "") if program else users)
@@ -54,6 +61,8 @@ def from_file(folder: Path, text: str, program: str | None = None) -> Iterator[O
     with tempfile.TemporaryDirectory(prefix="reconciler-", dir="/tmp") as data:
         server = FileAlone(Path(data))
         server.config, server.program = folder / "redis.conf", program
+        if prepare:
+            prepare(Path(data))
         server.start()
         try:
             yield server
@@ -145,3 +154,71 @@ async def test_each_line_that_matters_is_missed_when_it_is_another(
         found = probes.judge(await ask(redis, settings, Role.WORKER), settings)
         assert probes.Level.REFUSE in {finding.level for finding in found}
         await redis.aclose()
+
+
+# Backups
+
+
+def restore(backup: Path, data: Path) -> "subprocess.CompletedProcess[str]":
+    command = ["sh", str(DEPLOY / "restore-redis"), str(backup), str(data)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(params=["valkey", "redis-7.0"])
+async def backup(request: Any, tmp_path: Path) -> AsyncIterator[tuple[Path, str | None]]:
+    """A backup of a server that holds one key, and the program that made it."""
+    program = debian_redis() if request.param == "redis-7.0" else None
+    with from_file(tmp_path, FILE.read_text("utf-8"), program) as server:
+        redis = connect.client(settings_of(server, "admin").redis_url)
+        await redis.set("kept", "1")
+        await redis.bgsave()
+        dump = server.directory / "dump.rdb"
+
+        async def saved() -> bool:
+            return dump.is_file() and not (await redis.info())["rdb_bgsave_in_progress"]
+
+        await until(saved)
+        await redis.aclose()
+        shutil.copy(dump, tmp_path / "backup.rdb")
+    yield tmp_path / "backup.rdb", program
+
+
+async def kept_in(server: OtherServer) -> Any:
+    redis = connect.client(settings_of(server, "admin").redis_url)
+    kept = await redis.get("kept")
+    await redis.aclose()
+    return kept
+
+
+async def test_a_backup_is_read_where_it_was_laid_and_goes_on_being_kept(
+    backup: tuple[Path, str | None], tmp_path: Path
+) -> None:
+    file, program = backup
+    with from_file(
+        tmp_path, FILE.read_text("utf-8"), program, lambda d: restore(file, d)
+    ) as server:
+        assert await kept_in(server) == b"1"
+        server.kill()
+        server.start()
+        assert await kept_in(server) == b"1"
+        again = restore(file, server.directory)
+        assert again.returncode == 1 and "exists" in again.stderr
+
+
+async def test_a_dump_alone_is_not_read(backup: tuple[Path, str | None], tmp_path: Path) -> None:
+    """Hence the script: without a word the server would start empty."""
+    file, program = backup
+    text = FILE.read_text("utf-8")
+    with from_file(tmp_path, text, program, lambda d: shutil.copy(file, d / "dump.rdb")) as server:
+        assert await kept_in(server) is None
+
+
+def test_what_is_no_whole_backup_is_refused(tmp_path: Path) -> None:
+    file, whole = tmp_path / "backup.rdb", b"REDIS0011" + b"x" * 20 + b"\xff" + b"8 bytes."
+    for raw in (b"", b"kept", whole[:-3], whole + b"f" * 40, whole[1:]):
+        file.write_bytes(raw)
+        refused = restore(file, tmp_path)
+        assert refused.returncode == 1 and "RDB" in refused.stderr
+    assert not (tmp_path / "appendonlydir").exists()
+    file.write_bytes(whole)
+    assert restore(file, tmp_path).returncode == 0
