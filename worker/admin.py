@@ -39,6 +39,8 @@ from worker.tasks import end
 
 OPEN_TO_ALL = ("/healthz", "/readyz")
 METHODS = ("GET", "HEAD")
+#: For answers under way when the process stops: it has done its work by then.
+DRAIN_SECONDS = 0.5
 
 #: A page may set another Content-Security-Policy; what is no page needs nothing.
 HEADERS = {
@@ -110,7 +112,7 @@ async def _open(
 ) -> None:
     """Without an admin port a process still does its work."""
     try:
-        runner = await serve(app, host, port, crowded="admin.crowded")
+        runner = await serve(app, host, port, crowded="admin.crowded", patience=DRAIN_SECONDS)
     except OSError as fault:
         log.warning("admin.unavailable", address=f"{host}:{port}", fault=str(fault))
         return

@@ -41,6 +41,8 @@ HANDSHAKE_SECONDS = 10.0
 #: How long the rest of a refused body is still taken in: closing at once would often wipe out the
 #: answer on its way. aiohttp's own 10 s would hold the connection for a slow sender.
 LINGER_SECONDS = 1.0
+#: For the requests under way, when the server is asked to stop, and once more as long.
+DRAIN_SECONDS = 5.0
 #: At most one line in this time says that connections are refused.
 CROWDED_EVERY_SECONDS = 10.0
 KNOWN = "100-continue"  #: the only `Expect` that there is
@@ -58,10 +60,12 @@ async def serve(
     port: int,
     tls: ssl.SSLContext | None = None,
     crowded: str = "receiver.crowded",
+    patience: float = DRAIN_SECONDS,
 ) -> web.AppRunner:
     """A running server; `await runner.cleanup()` ends it, after the requests under way.
 
-    `crowded` is the name of the line that says that there are too many connections.
+    `crowded` is the name of the line that says that there are too many connections. Requests have
+    twice this `patience` (seconds): aiohttp cuts off what is left of their bodies after once.
     """
     warn_of_weak_parser()
     runner = _Runner(
@@ -75,7 +79,7 @@ async def serve(
         max_headers=MAX_HEADERS,
         read_bufsize=READ_AHEAD_BYTES,
         auto_decompress=False,
-        shutdown_timeout=5.0,
+        shutdown_timeout=patience,
     )
     await runner.setup()
     try:
@@ -118,6 +122,15 @@ class Connection(web.RequestHandler):
             return
         stream.set_write_buffer_limits(high=1, low=0)  # or small answers that pile up go unnoticed
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """A server that stops hears a body out that is half here; aiohttp drops whatever comes."""
+        request, stops = self._current_request, (self._close, self._force_close)
+        if request is not None and not request.content.is_eof():
+            self._close = self._force_close = False
+        super().data_received(data)
+        if any(stops):
+            self._close, self._force_close = stops
 
     def pause_writing(self) -> None:
         """An answer waits to be read: not for long."""

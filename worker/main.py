@@ -12,6 +12,7 @@ import platform
 import signal
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost it
 #: its lease has run out. arq's own figure, 10 s above the timeout, would leave that to the sweep.
 IN_PROGRESS_SECONDS = LEASE / SECOND + 0.5
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
+CLOSE_SECONDS = 5  #: and how long it then waits for a Redis that may hang
+#: All that a process may take to stop, also where gateway and Redis hang: whoever sends SIGTERM
+#: must wait longer before SIGKILL, as all of deploy/ does.
+STOP_SECONDS = 25
 COMMANDS_AGAIN: Ms = SECOND  #: after a bug in reading the commands; it never ends otherwise
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
@@ -360,17 +365,24 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
 async def _drain(worker: Worker, stopping: asyncio.Event) -> None:
     await stopping.wait()
     worker.handle_sig_wait_for_completion(signal.SIGTERM)
+    over = time.monotonic() + DRAIN_SECONDS  # then arq cancels jobs, but may hang in Redis itself
     while True:  # until the worker has ended and this is cancelled
         await asyncio.sleep(CANCEL_AGAIN_SECONDS)
-        if worker.main_task and not worker.tasks:
+        if worker.main_task and (not worker.tasks or time.monotonic() > over):
             worker.main_task.cancel()
 
 
 async def _close(worker: Worker) -> None:
-    """Close what can be closed: with Redis away or a job cancelled, arq's closing ends half-way."""
+    """Close what can be closed: with Redis away or a job cancelled, arq's closing ends half-way.
+
+    With one that hangs it would take minutes, as arq's own commands are tried `REDIS_TRIES` times.
+    """
     connections = worker.pool.connection_pool
+    closing = asyncio.ensure_future(worker.close())
+    await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+    await end([closing, *worker.tasks.values()])
     with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
-        await worker.close()
+        closing.result()
     with contextlib.suppress(RedisError, OSError):
         await connections.disconnect()
     if "stack" in worker.ctx:
