@@ -1,0 +1,131 @@
+"""What statuses, reasons and plans mean, in the words of somebody who has never read the code."""
+
+from jobs.model import Act, Aftercare, CancelState, Ms, OnTimeout, Payment, Status
+
+MEANING = {
+    Status.PENDING: "The gateway has not said yet how it ends.",
+    Status.CANCELLING: "Hope is given up: it is being cancelled. Do not deliver.",
+    Status.SUCCEEDED: "It is paid, and the money was not given back.",
+    Status.FAILED: "The gateway said that it failed; no money stays taken.",
+    Status.CANCELLED: "It was closed or refunded; no money stays taken.",
+    Status.FORGOTTEN: "You asked to follow it no longer.",
+    Status.UNRESOLVED: "Nobody can tell yet how it ended: a person must look.",
+}
+
+#: By the reason of an unresolved payment, or the aftercare of an ended one: why, and what to do.
+NEEDS = {
+    "amount_mismatch": (
+        "The gateway names another amount or currency than was tracked.",
+        "Compare the order, the record and the gateway's dashboard.",
+    ),
+    "payment_id_mismatch": (
+        "The gateway answers with another payment id than before.",
+        "Look both ids up in the gateway's dashboard.",
+    ),
+    "report": (
+        "Its time was up and it was not paid; report mode sends no cancel.",
+        "Cancel it in the gateway's dashboard, or switch cancels on.",
+    ),
+    "no_answer": (
+        "Its time was up and the gateway did not answer; report mode sends no cancel.",
+        "Look it up in the gateway's dashboard.",
+    ),
+    "brake": (
+        "None of this account's last payments was found at the gateway, so nothing is cancelled.",
+        "Check the client id, the keys and the gateway's address first.",
+    ),
+    "pending_expired": (
+        "The buyer has paid, but the bank did not confirm in time.",
+        "Ask the gateway; it may still end either way.",
+    ),
+    "gateway_refuses_us": (
+        "The gateway refuses our requests.",
+        "Check the client id, the keys and the rights of the account.",
+    ),
+    "cancel_limit": (
+        "Its cancel was repeated to the limit and never confirmed.",
+        "Look it up in the gateway's dashboard; refund it if it is paid.",
+    ),
+    "cancel_refused": (
+        "The gateway refuses to cancel it, and does not say how it ended.",
+        "Look it up in the gateway's dashboard; refund it if it is paid.",
+    ),
+    "cancel_window": (
+        "The time in which the gateway cancels is over, and money may be taken.",
+        "Refund it if it is paid.",
+    ),
+    "refund_required": (
+        "It ended without money, and yet the buyer's money is taken.",
+        "Refund the buyer.",
+    ),
+}
+
+UNKNOWN_NEED = ("It is for a reason that this page does not know.", "Look at its timeline.")
+
+
+def meaning(payment: Payment) -> str:
+    """What its status means, as things are."""
+    if payment.aftercare in (Aftercare.CANCELLING, Aftercare.REFUND_REQUIRED):
+        return f"It was told as {payment.status}, without money taken. That does not hold."
+    return MEANING[payment.status]
+
+
+def needs_reason(payment: Payment) -> str:
+    """The key of `NEEDS`, as it stands in the record."""
+    if payment.aftercare is Aftercare.REFUND_REQUIRED:
+        return payment.aftercare.value
+    return payment.reason
+
+
+def needs_since(payment: Payment) -> Ms:
+    """Since when a person must look."""
+    return payment.phase_since or payment.final_at or payment.tracked_at
+
+
+def why(payment: Payment) -> str:
+    """In a word or two, why it stands where it stands."""
+    if payment.needs_a_person:
+        return needs_reason(payment).replace("_", " ")
+    if payment.status is Status.PENDING and payment.confirming_since is not None:
+        return "bank confirms"
+    if payment.cause is not None:
+        return payment.cause.value.replace("_", " ")
+    return "no answer" if payment.unanswered else ""
+
+
+def action(payment: Payment) -> str:
+    """What is done next, in a word or two."""
+    if payment.next_at is None:
+        return "nothing"
+    return "cancel" if payment.next_act is Act.CANCEL else "ask the gateway"
+
+
+def what_then(payment: Payment) -> str:
+    """What comes of the next action."""
+    match payment.status:
+        case Status.PENDING if payment.confirming_since is not None:
+            return "The buyer has paid and a bank confirms; this may take days."
+        case Status.PENDING if payment.on_timeout is OnTimeout.REPORT:
+            return "If it is not paid by its closing time, it is reported and not cancelled."
+        case Status.PENDING:
+            return "If it is not paid by its closing time, it is cancelled."
+        case Status.CANCELLING if payment.cancel_state is CancelState.REFUSED:
+            return "The gateway refused the cancel: its answer to the next question decides."
+        case Status.CANCELLING:
+            return "The cancel is repeated until the gateway confirms or refuses it."
+        case Status.UNRESOLVED:
+            return "A final word of the gateway would still end it."
+        case _:
+            return _after_the_end(payment)
+
+
+def _after_the_end(payment: Payment) -> str:
+    match payment.aftercare:
+        case Aftercare.CANCELLING:
+            return "Money was taken after all: the cancel is repeated until it is given back."
+        case Aftercare.REFUND_REQUIRED:
+            return "Once the gateway says that the money is back, it needs nobody any more."
+        case Aftercare.WATCHING:
+            return "The gateway is asked a few times more whether that stays so."
+        case Aftercare.NONE:
+            return "It has ended."
