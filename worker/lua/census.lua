@@ -50,7 +50,7 @@ for i = 1, #page[2], 2 do
   local status, aftercare, schema, tracked, closing = facts_of(id)
   local group = group_of(status, aftercare, schema)
   group[4] = group[4] + 1
-  if tracked then note(group.oldest, tracked, id) elseif #group.timeless < most then table.insert(group.timeless, id) end
+  if tracked then note(group.oldest, tracked, id) elseif status ~= '' and #group.timeless < most then table.insert(group.timeless, id) end
   local waits = status == 'pending' or status == 'cancelling'
   if waits and tracked then count_age(now - tracked) end
   if waits and closing and now - closing > after then overdue = overdue + 1 end

@@ -45,7 +45,7 @@ class _Page:
         self._redis, self._settings = redis, settings
         self._keys = Keys(settings.key_prefix)
         hours = Hours(redis, self._keys)
-        self._overview = Shared(lambda: read_overview(redis, self._keys, hours))
+        self._overview = Shared(lambda: read_overview(redis, self._keys, hours, self._clients))
 
     async def overview(self, request: web.Request) -> web.Response:
         seen = await self._overview.get()

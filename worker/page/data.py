@@ -82,7 +82,7 @@ def _needs_a_person(one: Waiting) -> bool:
     return one.status is Status.UNRESOLVED or one.aftercare is Aftercare.REFUND_REQUIRED
 
 
-async def read_overview(redis: Redis, keys: Keys, hours: Hours) -> Overview:
+async def read_overview(redis: Redis, keys: Keys, hours: Hours, clients: Sequence[str]) -> Overview:
     counted = await _or_fault(census(redis, keys, LISTED))
     listed = () if isinstance(counted, Fault) else counted.oldest
     attention = [one.key for one in listed if _needs_a_person(one)][:LISTED]
@@ -95,7 +95,7 @@ async def read_overview(redis: Redis, keys: Keys, hours: Hours) -> Overview:
         oldest=await read_records(redis, keys, waiting),
         odd=await read_records(redis, keys, odd),
         day=await _or_fault(hours.look()),
-        machinery=await machinery.look(redis, keys),
+        machinery=await machinery.look(redis, keys, clients),
     )
 
 

@@ -48,7 +48,7 @@ def document(title: str, *content: Child, root: str = "", asked: str = "", refre
         tag("a", "Skip to the content", class_="skip", href="#content"),
         tag("header", tag("a", "Payment reconciler", href=f"{root}./"), _search(root, asked)),
         tag("main", *content, id="content"),
-        tag("footer", "All times are UTC. This page shows and changes nothing."),
+        tag("footer", "Times are UTC, amounts in the smallest unit. This page changes nothing."),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en")
 

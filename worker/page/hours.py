@@ -75,8 +75,8 @@ class Hours:
         """Whether there may be more."""
         self._after = max(self._after, (first - 1, _LAST))
         args = [f"{self._after[0]}-{self._after[1]}", PAGE, *TYPES]
-        _, newest, last, flat = await self._scripts.run("hours", [self._keys.outcomes], args)
-        if self._counts and _id(newest) < self._after:  # another stream, or an older state of it
+        _, there, last, flat = await self._scripts.run("hours", [self._keys.outcomes], args)
+        if self._counts and not there:  # what was counted last is gone: it is another stream
             self._start_again()
             return True
         for hour, type_, count in zip(flat[::3], flat[1::3], flat[2::3], strict=True):

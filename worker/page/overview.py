@@ -1,6 +1,6 @@
 """The overview: is all well, who needs a person, what waits, what came out, how it runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from jobs.model import Aftercare, Ms, Status
@@ -124,7 +124,7 @@ def waits(census: Census) -> int:
 
 def _banner(level: Level, sentences: Sequence[str], now: Ms, refreshing: bool) -> Html:
     other, what = ("./", "Stop") if refreshing else ("./?refresh=on", "Start")
-    link = tag("a", f"{what} refreshing every {REFRESH_SECONDS} s", href=other)
+    link = tag("a", f"{what} refreshing every {REFRESH_SECONDS} seconds", href=other)
     return tag(
         "div",
         tag("h1", f"{_TITLES[level]}."),
@@ -265,24 +265,25 @@ def _machinery(seen: Machinery, now: Ms) -> Html:
         "machinery",
         facts(
             ("Last sweep", moment(seen.swept, now)),
-            ("Commands that wait", _waiting(seen.commands, now)),
+            ("Commands that wait", _number(seen.commands)),
             ("Commands not carried out", _number(seen.dead)),
             ("Messages in quarantine", _number(seen.quarantined)),
             ("Unknown payments with parked notifications", _number(seen.parked)),
             ("Memory of Redis", _memory(seen)),
+            *_misses(seen.misses),
         ),
         _groups(seen.groups, now),
     )
 
 
+def _misses(misses: Mapping[str, int]) -> Iterator[tuple[str, Child]]:
+    for client_id, number in misses.items():
+        if number:
+            yield f"Payments of {client_id} in a row that the gateway never knew", f"{number:,}"
+
+
 def _number(number: int | None) -> str:
     return _UNTOLD if number is None else f"{number:,}"
-
-
-def _waiting(group: Group | None, now: Ms) -> Child:
-    if group is None:
-        return _UNTOLD
-    return _since(group, now)
 
 
 def _since(group: Group, now: Ms) -> Html:
