@@ -91,6 +91,13 @@ class Tab:
         assert "errorText" not in said, said
         await asyncio.wait_for(self._loaded.wait(), SECONDS)
 
+    async def submit(self) -> None:
+        """Press Enter, and wait for the page that it leads to."""
+        self._loaded.clear()
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", **key)
+        await asyncio.wait_for(self._loaded.wait(), SECONDS)
+
     async def evaluate(self, expression: str) -> Any:
         """What the expression is, in the page; our own, so no policy of the page forbids it."""
         said = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)

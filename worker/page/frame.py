@@ -126,7 +126,8 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def section(title: str, name: str, *content: Child, note: str = "") -> Html:
-    heading = tag("h2", title, tag("span", note, class_="note") if note else None, id=name)
+    counted = join(" ", tag("span", note, class_="note")) if note else None
+    heading = tag("h2", title, counted, id=name)
     return tag("section", heading, *content, aria_labelledby=name)
 
 

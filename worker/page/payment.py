@@ -205,7 +205,9 @@ def _line(line: Mapping[str, Any]) -> Html:
     return tag(
         "li",
         _time(line["at"]),
+        " ",
         tag("span", source, class_="source"),
+        " ",
         tag(
             "span",
             tag("b", cut(line["what"]).replace("_", " ")),
