@@ -198,7 +198,7 @@ def test_a_watcher_hears_of_every_line_also_of_those_that_are_not_written(
 
 
 def test_a_watcher_that_breaks_breaks_nothing_else(json_lines: Lines) -> None:
-    logs.watchers.append(lambda event, line: print(line["red-secret"]))
+    logs.watchers.append(lambda _, line: print(line["red-secret"]))
     try:
         log.info("payment.tracked")
     finally:

@@ -60,6 +60,29 @@ EVENTS: Mapping[str, Entry] = {
     ),
     "receiver.failed": Entry(ERROR, "The receiver broke on a request. Report the traceback."),
     "process.failed": Entry(ERROR, "The process broke and ended. Report the traceback."),
+    "admin.started": Entry(INFO, "The admin port answers: health and metrics are to be had there."),
+    "admin.unavailable": Entry(
+        WARNING,
+        "The admin port cannot be opened, `fault` says why: the process goes on without it. Give"
+        " it another port, or 0.",
+    ),
+    "admin.refused": Entry(
+        WARNING,
+        "Somebody asked the admin port without the token (`reason` token: ADMIN_TOKEN), or by a"
+        " name that is not allowed (`reason` host: ADMIN_ALLOWED_HOSTS).",
+    ),
+    "admin.failed": Entry(ERROR, "The admin port broke on a request. Report the traceback."),
+    "admin.crowded": Entry(
+        WARNING,
+        "Too many connections to the admin port: `ended` of them were closed, the longest idle"
+        " first.",
+    ),
+    "metrics.stale": Entry(
+        WARNING, "Redis did not say what the gauges show, `fault` says why: they are old."
+    ),
+    "metrics.failed": Entry(
+        ERROR, "Asking for the gauges broke; it goes on. Report the traceback."
+    ),
     "settings.rejected": Entry(ERROR, "The settings cannot be used. Mend each fault and restart."),
     "notification.accepted": Entry(INFO, "A genuine notification is kept and acknowledged."),
     "notification.rejected": Entry(WARNING, "A message that nothing proves genuine was refused."),
