@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from aiohttp import web
 from redis.asyncio import Redis
 
 from jobs.model import (
@@ -27,6 +26,9 @@ from jobs.schedule import HOUR, MINUTE, SECOND
 from tests.fakes import CLIENT, USD
 from tests.servers import environ, put
 from worker import page
+from worker.admin import create_app
+from worker.health import Health
+from worker.http_server import serve
 from worker.keys import Keys
 from worker.settings import Settings, load
 
@@ -43,11 +45,8 @@ def settings_for(prefix: str) -> Settings:
 @asynccontextmanager
 async def showing(redis: Redis, settings: Settings) -> AsyncIterator[str]:
     """The address of the page, as the admin port has it."""
-    app = web.Application()
-    app.add_routes(page.routes(redis, settings))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    app = create_app(settings, Health(), None, page.routes(redis, settings))
+    runner = await serve(app, "127.0.0.1", 0, part="admin")
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:

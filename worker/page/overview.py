@@ -266,14 +266,20 @@ def _machinery(seen: Machinery, now: Ms) -> Html:
         facts(
             ("Last sweep", moment(seen.swept, now)),
             ("Commands that wait", _number(seen.commands)),
-            ("Commands not carried out", _number(seen.dead)),
-            ("Messages in quarantine", _number(seen.quarantined)),
+            ("Commands not carried out", _aside(seen.dead, "commands")),
+            ("Messages in quarantine", _aside(seen.quarantined, "quarantine")),
             ("Unknown payments with parked notifications", _number(seen.parked)),
             ("Memory of Redis", _memory(seen)),
             *_misses(seen.misses),
         ),
         _groups(seen.groups, now),
     )
+
+
+def _aside(number: int | None, what: str) -> Child:
+    """What was set aside, and how one looks at it."""
+    hint = tag("code", f"reconciler replay {what} --dry-run")
+    return join(_number(number), " ", hint) if number else _number(number)
 
 
 def _misses(misses: Mapping[str, int]) -> Iterator[tuple[str, Child]]:

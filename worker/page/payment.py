@@ -88,6 +88,7 @@ def _need(payment: Payment, now: Ms) -> Iterable[Html]:
         why, what = words.NEEDS.get(words.needs_reason(payment), words.UNKNOWN_NEED)
         since = moment(words.needs_since(payment), now)
         yield tag("p", why, " ", tag("strong", what), " A person is needed since: ", since, ".")
+        yield tag("p", "Then: ", tag("code", cut(words.resolve_command(payment))))
 
 
 # What happens next
@@ -154,6 +155,7 @@ def _facts(payment: Payment, now: Ms) -> Html:
             ("Cancels sent", _cancels(p)),
             ("Last cancel", _maybe(p.last_cancel_at, now)),
             ("After its end", _aftercare(p)),
+            ("Resolved by", cut(p.reason) if not p.needs_a_person else None),
         ),
     )
 

@@ -1,5 +1,7 @@
 """What statuses, reasons and plans mean, in the words of somebody who has never read the code."""
 
+import shlex
+
 from jobs.model import Act, Aftercare, CancelState, Ms, OnTimeout, Payment, Status
 
 MEANING = {
@@ -80,6 +82,14 @@ def needs_reason(payment: Payment) -> str:
 def needs_since(payment: Payment) -> Ms:
     """Since when a person must look."""
     return payment.phase_since or payment.final_at or payment.tracked_at
+
+
+def resolve_command(payment: Payment) -> str:
+    """What an operator types who has looked, and knows how it ended."""
+    refund = payment.aftercare is Aftercare.REFUND_REQUIRED
+    ends = "refunded" if refund else "succeeded|failed|cancelled"
+    id_ = shlex.quote(payment.payment_request_id)
+    return f"reconciler resolve {id_} --as {ends} --reason '...'"
 
 
 def why(payment: Payment) -> str:
