@@ -36,10 +36,22 @@ async def test_who_asks_at_once_gets_the_same() -> None:
 
 async def test_after_some_seconds_it_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(data, "REST", 0)
     made = Made()
     made.go_on.set()
     shared = Shared(made.make)
     assert [await shared.get(), await shared.get()] == [1, 2]
+
+
+async def test_what_took_long_to_make_is_kept_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(data, "REST", 1000)
+    made = Made()
+    shared = Shared(made.make)
+    asking = asyncio.create_task(shared.get())
+    await asyncio.sleep(0.05)
+    made.go_on.set()
+    assert [await asking, await shared.get()] == [1, 1]
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_not_kept() -> None:

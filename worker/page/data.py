@@ -21,6 +21,9 @@ from worker.views import look_up
 
 LISTED = 20  #: payments in a list
 KEEP_SECONDS = 5.0
+#: What took long to read is kept so much longer: however many look, and however often, they take no
+#: more than this part of Redis' time.
+REST = 20
 PATIENCE_SECONDS = 10.0  #: for all that one page needs of Redis
 
 T = TypeVar("T")
@@ -189,9 +192,11 @@ class Shared(Generic[T]):
         return made.cancelled() or made.exception() is not None or time.monotonic() > self._stale_at
 
     async def _timed(self) -> T:
+        began = time.monotonic()
         async with asyncio.timeout(PATIENCE_SECONDS):
             made = await self._make()
-        self._stale_at = time.monotonic() + KEEP_SECONDS
+        took = time.monotonic() - began
+        self._stale_at = time.monotonic() + max(KEEP_SECONDS, REST * took)
         return made
 
 

@@ -14,7 +14,7 @@ from worker.replies import text_of
 from worker.scripts import Scripts
 
 HOURS = 24  #: the running one is the last
-PAGE = 500  #: entries a script looks at: some milliseconds of Redis' time
+PAGE = 250  #: entries that a script looks at in one go: a few milliseconds of Redis' time
 LOOK_SECONDS = 2.0  #: for one look; what is left then is counted at the next one
 
 _LAST = 2**64 - 1  #: the highest number that an id can have within its millisecond
