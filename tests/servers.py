@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from jobs.model import Ms, Payment
 from tests.keys import CLIENT_ID, key_text, private_key, public_key
+from tests.log_events import check_written
 from worker import records
 from worker.embedded import EmbeddedServer
 from worker.keys import Keys
@@ -440,12 +441,13 @@ class Process:
         return self._process.stdout.readline().decode()
 
     def close(self) -> None:
-        """End it by force, if it still runs."""
+        """End it by force, if it still runs. Each line that it logged must be on the list."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         assert self._process.stdout
         self._process.stdout.close()
+        check_written(self.said.rpartition("\n")[0])
 
 
 @contextmanager

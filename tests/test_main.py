@@ -374,7 +374,11 @@ async def test_what_is_done_again_and_again_outlives_its_failures(
 
     with pytest.raises(IndexError):  # the fourth time
         await asyncio.wait_for(endless(work), 5)
-    assert [line["event"] for line in log_lines] == ["sweep.failed", "worker.redis_waiting"]
+    assert [line["event"] for line in log_lines] == [
+        "sweep.failed",
+        "worker.redis_waiting",
+        "worker.redis_back",
+    ]
 
 
 async def endless(work: Any) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -18,6 +17,7 @@ from tests.fakes import open_bench
 from tests.servers import environ, now_ms
 from worker.commands import CommandStream
 from worker.keys import Keys
+from worker.outage import Outage
 from worker.settings import Settings, load
 from worker.store import Store
 from worker.watch import ABANDONED_AFTER, STALLED_AFTER, Lookout, Pulse, check_sweep
@@ -41,6 +41,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock()
     monkeypatch.setattr(worker.watch, "time", clock)
     yield clock
+
+
+def started(given: Settings, tools: Tools, store: Store) -> list["asyncio.Task[None]"]:
+    """What runs beside the jobs of a worker."""
+    beside = worker.main.companions(given, tools, store, Outage("jobs"), Pulse(given.sweep_every))
+    return [asyncio.create_task(each) for each in beside]
 
 
 # The worker looks at itself
@@ -68,12 +74,6 @@ def test_a_sweep_that_hangs_is_told_of_again_and_again(
     assert log_lines[-1]["silent_ms"] == 3 * (10 * SECOND + STALLED_AFTER)
 
 
-def begin(given: Settings, tools: Tools, store: Store) -> list["asyncio.Task[Any]"]:
-    """What runs beside the jobs."""
-    beside = worker.main.companions(given, tools, store, Pulse(given.sweep_every))
-    return [asyncio.create_task(each) for each in beside]
-
-
 async def test_the_workers_sweep_has_a_pulse_as_long_as_it_does_not_hang(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, prefix: str, log_lines: list[EventDict]
 ) -> None:
@@ -81,7 +81,7 @@ async def test_the_workers_sweep_has_a_pulse_as_long_as_it_does_not_hang(
     monkeypatch.setattr(worker.main, "WATCH_EVERY", 100)
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
     async with worker.main.open_tools(given) as (tools, store):
-        tasks = begin(given, tools, store)
+        tasks = started(given, tools, store)
         await asyncio.sleep(1)
         hanging = asyncio.Event()
         monkeypatch.setattr(worker.main, "sweep", lambda _: hanging.wait())
@@ -102,7 +102,7 @@ async def test_a_sweep_that_redis_refuses_each_time_counts_as_none(
     await redis.set(Keys(prefix).open, "no sorted set")
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
     async with worker.main.open_tools(given) as (tools, store):
-        tasks = begin(given, tools, store)
+        tasks = started(given, tools, store)
         await asyncio.sleep(1)
         await worker.tasks.end(tasks)
     assert "sweep.stalled" in {line["event"] for line in log_lines}
@@ -123,7 +123,7 @@ async def test_a_bug_in_reading_commands_is_not_the_end_of_it(
     monkeypatch.setattr(worker.main, "COMMANDS_AGAIN", 10)
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9"))
     async with worker.main.open_tools(given) as (tools, store):
-        tasks = begin(given, tools, store)
+        tasks = started(given, tools, store)
         await asyncio.sleep(0.5)
         await worker.tasks.end(tasks)
     assert reads > 3

@@ -15,9 +15,7 @@ import binascii
 import contextlib
 import hmac
 import ipaddress
-import math
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -41,8 +39,6 @@ from worker.tasks import end
 
 OPEN_TO_ALL = ("/healthz", "/readyz")
 METHODS = ("GET", "HEAD")
-#: At most one line in this time says that somebody was refused.
-REFUSED_EVERY_SECONDS = 10.0
 
 #: A page may set another Content-Security-Policy; what is no page needs nothing.
 HEADERS = {
@@ -60,21 +56,15 @@ HEADERS = {
 
 
 @contextlib.asynccontextmanager
-async def admin_port(
-    settings: Settings, role: Role, health: Health, *, alone: bool = True
-) -> AsyncIterator[None]:
-    """The admin port of a receiver or worker, as long as the `with` lasts; nothing if it is 0.
-
-    `alone`: the process is nothing else. Of two parts the worker alone counts all log lines.
-    """
+async def admin_port(settings: Settings, role: Role, health: Health) -> AsyncIterator[None]:
+    """The admin port of a receiver or worker, as long as the `with` lasts; nothing if it is 0."""
     port = settings.worker_admin_port if role is Role.WORKER else settings.receiver_admin_port
     if not port:
         yield
         return
     redis = connect.client(settings.redis_url, tries=0)
     readings = Readings(redis, health, _question(role, redis, settings))
-    lines = alone or role is Role.WORKER or not settings.worker_admin_port
-    metrics = _metrics(role, health, lambda: (readings.last, readings.up), lines)
+    metrics = _metrics(role, health, lambda: (readings.last, readings.up))
     pages = _pages(settings, redis) if role is Role.WORKER else []
     app = create_app(settings, health, metrics.render if metrics else None, pages)
     async with contextlib.AsyncExitStack() as stack:
@@ -83,7 +73,7 @@ async def admin_port(
         if metrics:
             logs.watchers.append(metrics.count)
             stack.callback(logs.watchers.remove, metrics.count)
-        await _open(stack, app, role, settings.admin_host, port)
+        await _open(stack, app, settings.admin_host, port)
         yield
 
 
@@ -94,10 +84,12 @@ def _question(role: Role, redis: Redis, settings: Settings) -> Callable[[], Any]
     return partial(read_for_receiver, redis, keys)
 
 
-def _metrics(role: Role, health: Health, reading: Callable[[], Any], lines: bool) -> Metrics | None:
+def _metrics(role: Role, health: Health, reading: Callable[[], Any]) -> Metrics | None:
     try:
-        return Metrics(role, health, reading, lines)
-    except ModuleNotFoundError:  # the extra is not installed
+        return Metrics(role, health, reading)
+    except ModuleNotFoundError as missing:  # the extra is not installed
+        if missing.name != "prometheus_client":
+            raise
         return None
 
 
@@ -105,23 +97,25 @@ def _pages(settings: Settings, redis: Redis) -> Sequence[web.AbstractRouteDef]:
     """What there is to look at: the receiver, which faces the internet, may not read payments."""
     try:
         page = import_module("worker.page")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as missing:
+        if missing.name != "worker.page":
+            raise
         return []
     routes: Sequence[web.AbstractRouteDef] = page.routes(redis, settings)
     return routes
 
 
 async def _open(
-    stack: contextlib.AsyncExitStack, app: web.Application, role: Role, host: str, port: int
+    stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int
 ) -> None:
     """Without an admin port a process still does its work."""
     try:
-        runner = await serve(app, host, port, part="admin")
+        runner = await serve(app, host, port, crowded="admin.crowded")
     except OSError as fault:
-        log.warning("admin.unavailable", role=role.value, host=host, port=port, fault=str(fault))
+        log.warning("admin.unavailable", address=f"{host}:{port}", fault=str(fault))
         return
     stack.push_async_callback(runner.cleanup)
-    log.info("admin.started", role=role.value, addresses=[str(a) for a in runner.addresses])
+    log.info("admin.started", addresses=[str(a) for a in runner.addresses])
 
 
 # The application
@@ -173,13 +167,12 @@ def _fault(status: HTTPStatus, error: str, hint: str, **headers: str) -> web.Res
 
 def _guard(settings: Settings) -> Any:
     """No route but a middleware: it sees every request, also one whose target is no path."""
-    refusals = _Refusals()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         # 1. It comes under a name that is ours.
         if not _allowed(request.headers.getall(hdrs.HOST, []), settings.admin_allowed_hosts):
-            refusals.tell(request, "host")
+            log.warning("admin.refused", peer=request.remote, reason="host")
             hint = "this name is not allowed: add it to ADMIN_ALLOWED_HOSTS, or use the address"
             return _fault(HTTPStatus.MISDIRECTED_REQUEST, "host", hint)
         # 2. It changes nothing.
@@ -189,7 +182,7 @@ def _guard(settings: Settings) -> Any:
         # 3. It knows the token, where there is one.
         token = settings.admin_token
         if token and request.path not in OPEN_TO_ALL and not _shows(request, token):
-            refusals.tell(request, "token")
+            log.warning("admin.refused", peer=request.remote, reason="token")
             asked = {hdrs.WWW_AUTHENTICATE: 'Basic realm="reconciler", charset="UTF-8"'}
             hint = "give ADMIN_TOKEN as a bearer token, or as the password of HTTP Basic"
             return _fault(HTTPStatus.UNAUTHORIZED, "token", hint, **asked)
@@ -246,17 +239,3 @@ def _shown(authorization: str) -> bytes:
                 return b""
         case _:
             return b""
-
-
-class _Refusals:
-    """Says that somebody was refused, and never so often that this fills the log."""
-
-    def __init__(self) -> None:
-        self._said_at, self._count = -math.inf, 0
-
-    def tell(self, request: web.Request, reason: str) -> None:
-        self._count += 1
-        now = time.monotonic()
-        if now - self._said_at >= REFUSED_EVERY_SECONDS:
-            log.warning("admin.refused", reason=reason, peer=request.remote, count=self._count)
-            self._said_at, self._count = now, 0

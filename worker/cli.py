@@ -167,7 +167,7 @@ def _run(args: argparse.Namespace) -> int:
 
     async def both(stopping: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_receiver(settings, stopping, alone=False))
+            group.create_task(run_receiver(settings, stopping))
             group.create_task(run_worker(settings, stopping))
 
     return _serve(settings, both)
@@ -194,7 +194,7 @@ def _serve(settings: "Settings", work: Callable[[asyncio.Event], Awaitable[None]
     from worker.connect import Unsafe
     from worker.logs import configure, take_over
 
-    configure(settings.log_format, settings.log_level)
+    configure(settings.log_format, settings.log_level, condensed=settings.log_condensed)
     take_over()
 
     async def until_stopped() -> None:

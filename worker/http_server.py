@@ -53,11 +53,15 @@ async def serve(
     host: str,
     port: int,
     tls: ssl.SSLContext | None = None,
-    part: str = "receiver",
+    crowded: str = "receiver.crowded",
 ) -> web.AppRunner:
-    """A running server; `await runner.cleanup()` ends it, after the requests under way."""
+    """A running server; `await runner.cleanup()` ends it, after the requests under way.
+
+    `crowded` is the name of the line that says that there are too many connections.
+    """
+    warn_of_weak_parser()
     runner = _Runner(
-        part,
+        crowded,
         app,
         access_log=None,
         keepalive_timeout=HEADER_SECONDS,
@@ -151,7 +155,7 @@ class Connection(web.RequestHandler):
 class _Server(web.Server):
     """All connections. When there are too many, who waits longest to say something makes room."""
 
-    part = ""  #: whose server it is, for the log
+    crowded = ""  #: the name of a line
     _ended = 0
     _said_at = -math.inf
 
@@ -174,19 +178,19 @@ class _Server(web.Server):
     def _say_crowded(self) -> None:
         now = time.monotonic()
         if now - self._said_at >= CROWDED_EVERY_SECONDS:
-            log.warning(f"{self.part}.crowded", open=len(self._connections), ended=self._ended)
+            log.warning(self.crowded, open=len(self._connections), ended=self._ended)
             self._said_at, self._ended = now, 0
 
 
 class _Runner(web.AppRunner):
-    def __init__(self, part: str, app: web.Application, **options: Any) -> None:
+    def __init__(self, crowded: str, app: web.Application, **options: Any) -> None:
         super().__init__(app, **options)
-        self._part = part
+        self._crowded = crowded
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         server = _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
-        server.part = self._part
+        server.crowded = self._crowded
         return server
 
 

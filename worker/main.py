@@ -19,6 +19,7 @@ from typing import Any
 from arq.worker import Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.contextvars import bind_contextvars
 
 from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
@@ -36,6 +37,7 @@ from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
 from worker.logs import configure, log, take_over
+from worker.outage import Outage
 from worker.receiver import Trust, start_receiver
 from worker.records import OtherVersions
 from worker.rights import Role
@@ -116,23 +118,25 @@ async def every(
     delay: Ms, work: Callable[[], Awaitable[Any]], event: str, pulse: Pulse | None = None
 ) -> None:
     """Do `work` again and again; a failure is a line in the log, not the end."""
+    outage = Outage(event.partition(".")[0])
     while True:
         try:
             await work()
         except (RedisError, OSError) as fault:
-            log.warning("worker.redis_waiting", fault=str(fault)[:200])
+            outage.waits(fault)
         except connect.Unsafe:
             raise
         except Exception:
             log.exception(event)
         else:
+            outage.answers()
             if pulse:
                 pulse.beat()
         await asyncio.sleep(delay / 1000)
 
 
 def companions(
-    settings: Settings, tools: Tools, store: Store, pulse: Pulse
+    settings: Settings, tools: Tools, store: Store, jobs: Outage, pulse: Pulse
 ) -> list[Coroutine[Any, Any, None]]:
     """The command stream, the sweep, the housekeeping, and who looks after the sweep."""
     redis = store.redis
@@ -141,6 +145,7 @@ def companions(
 
     async def swept() -> None:
         await sweep(tools)
+        jobs.answers()  # it writes what jobs write, and comes round where none of them is due
 
     async def housekept() -> None:
         await keep_house(redis, store, settings.retention)
@@ -155,13 +160,14 @@ def companions(
         every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
         every(WATCH_EVERY, watched, "watch.failed"),
-        stalls.watch("worker"),
+        stalls.watch(),
     ]
 
 
 async def start(ctx: dict[str, Any]) -> None:
     """arq's on_startup: open the tools and start what runs beside the jobs."""
     settings: Settings = ctx["settings"]
+    bind_contextvars(role=Role.WORKER.value)
     warn_of_weak_parser()
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     health = await _health(ctx, stack)
@@ -170,17 +176,15 @@ async def start(ctx: dict[str, Any]) -> None:
     store.confirm = known.confirm
     ctx |= {"tools": tools, "store": store, "admitted": known}
     ctx["other_versions"] = OtherVersions()
+    jobs = ctx.setdefault("outage", Outage("jobs"))
     for group in settings.outcome_groups:
         await make_group(store.redis, store.keys.outcomes, group)
     work = asyncio.current_task()
     assert work
     health.admitted, health.pulse = True, Pulse(settings.sweep_every)
     stack.callback(_not_ready, health)
-    beside = [
-        *companions(settings, tools, store, health.pulse),
-        _watch_or_end(ctx, work),
-        _cancel_again(work),
-    ]
+    beside = companions(settings, tools, store, jobs, health.pulse)
+    beside += [_watch_or_end(ctx, work), _cancel_again(work)]
     tasks = [asyncio.create_task(task) for task in beside]
     stack.push_async_callback(end, tasks)
     log.info("worker.started", accounts=list(tools.accounts), pid=os.getpid())
@@ -274,6 +278,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """Run until `stopping` is set; when Redis goes away, wait for it and start afresh."""
+    bind_contextvars(role=Role.WORKER.value)
     health = Health(sweeps=True)
     async with admin_port(settings, Role.WORKER, health), _stops(health, stopping):
         await _rounds(settings, stopping, health)
@@ -297,6 +302,7 @@ async def _stops(health: Health, stopping: asyncio.Event) -> AsyncIterator[None]
 async def _rounds(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
     """arq's worker ends whenever Redis does, so each round has a new one."""
     probe = connect.client(settings.redis_url, tries=0)
+    outage = Outage("jobs")
     known: Admitted | None = None
     stopped = asyncio.ensure_future(stopping.wait())
     asked: list[asyncio.Future[Any]] = [stopped]
@@ -306,11 +312,8 @@ async def _rounds(settings: Settings, stopping: asyncio.Event, health: Health) -
             asked = [stopped, admitted]
             await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             if not stopping.is_set():
-                ctx: dict[str, Any] = {
-                    "settings": settings,
-                    "health": health,
-                    "admitted": await admitted,
-                }
+                ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
+                ctx |= {"outage": outage, "health": health}
                 await _work(_new_worker(settings, ctx), stopping)
                 known = ctx["admitted"]
     finally:
@@ -342,7 +345,7 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
         if not stopping.is_set():
             raise
     except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200])
+        worker.ctx["outage"].waits(fault)
         await asyncio.sleep(RESTART_SECONDS)
     except connect.Unsafe:
         raise  # a fault of the deployment, not ours: its message is enough
@@ -378,14 +381,11 @@ async def _close(worker: Worker) -> None:
 # The receiver
 
 
-async def run_receiver(settings: Settings, stopping: asyncio.Event, *, alone: bool = True) -> None:
-    """Receive notifications until `stopping` is set. Without Redis every one is answered 503.
-
-    `alone`: this process is no worker, too.
-    """
+async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
+    """Receive notifications until `stopping` is set. Without Redis every one is answered 503."""
+    bind_contextvars(role=Role.RECEIVER.value)
     health = Health()
-    port = admin_port(settings, Role.RECEIVER, health, alone=alone)
-    async with port, _stops(health, stopping):
+    async with admin_port(settings, Role.RECEIVER, health), _stops(health, stopping):
         await _receive(settings, stopping, health)
 
 
@@ -402,7 +402,7 @@ async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) 
     checking = asyncio.ensure_future(_check(store, settings, health))
     watches = (
         every(WATCH_EVERY, Lookout(redis, store.keys).look, "watch.failed"),
-        stalls.watch("receiver"),
+        stalls.watch(),
     )
     watching = [asyncio.ensure_future(watch) for watch in watches]
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
@@ -445,7 +445,7 @@ def __getattr__(name: str) -> Any:
     except BadSettings as bad:
         print(f"reconciler: {bad.message}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
-    configure(settings.log_format, settings.log_level)
+    configure(settings.log_format, settings.log_level, condensed=settings.log_condensed)
     take_over()
     _speak_for_arq()
     return worker_settings(settings) | {

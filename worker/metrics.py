@@ -6,15 +6,16 @@ prometheus-client, which this needs, comes with the extra `metrics`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from worker.events import EVENTS
 from worker.health import Health
-from worker.logs import EVENTS
 from worker.readings import Reading
 from worker.rights import Role
+from worker.values import LogLevel
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -190,19 +191,12 @@ class Rule:
     metric: str
     labels: Mapping[str, str | Field] = field(default_factory=dict)
     ms: str = ""
-    only: Mapping[str, str] = field(default_factory=dict)  #: lines where a field says this
-    unless: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fields(self) -> set[str]:
         """Every field of the line that it reads."""
         named = {label.name for label in self.labels.values() if isinstance(label, Field)}
-        return named | {*self.only, *self.unless} | ({self.ms} if self.ms else set())
-
-    def fits(self, line: Mapping[str, Any]) -> bool:
-        return all(str(line.get(name)) == value for name, value in self.only.items()) and not any(
-            str(line.get(name)) == value for name, value in self.unless.items()
-        )
+        return named | ({self.ms} if self.ms else set())
 
 
 def _notification(event: str, result: str | Field) -> list[Rule]:
@@ -222,7 +216,6 @@ def _took(event: str, endpoint: str) -> Rule:
     return Rule(event=event, metric="gateway_call_seconds", labels=labels, ms="ms")
 
 
-_SILENT = {"heard": "no_answer"}
 _WORDS = {"cancel_confirmed": "confirmed", "cancel_refused": "refused"}
 
 RULES: Sequence[Rule] = (
@@ -234,16 +227,18 @@ RULES: Sequence[Rule] = (
     *_notification("receiver.store_down", "store_down"),
     _call("inquiry.completed", "inquiryPayment", "answered"),
     _call("inquiry.unanswered", "inquiryPayment", Field("why")),
-    replace(_call("cancel.completed", "cancel", "answered"), unless=_SILENT),
-    replace(_call("cancel.completed", "cancel", Field("code")), only=_SILENT),
+    _call("cancel.completed", "cancel", "answered"),
+    _call("cancel.unanswered", "cancel", Field("why")),
     _took("inquiry.completed", "inquiryPayment"),
     _took("inquiry.unanswered", "inquiryPayment"),
     _took("cancel.completed", "cancel"),
+    _took("cancel.unanswered", "cancel"),
     Rule(
         event="cancel.completed",
         metric="cancels_total",
         labels={"result": Field("heard", _WORDS)},
     ),
+    Rule(event="cancel.unanswered", metric="cancels_total", labels={"result": "no_answer"}),
     Rule(event="payment.woken", metric="job_lateness_seconds", ms="late_ms"),
     Rule(
         event="payment.final",
@@ -259,14 +254,14 @@ RULES: Sequence[Rule] = (
 
 
 class Metrics:
-    """The metrics of one process, or of one part of it: an instance of these counts lines."""
+    """The metrics of one process, or of its part in one role."""
 
     def __init__(
-        self, role: Role, health: Health, reading: Callable[[], tuple[Reading, bool]], lines: bool
+        self, role: Role, health: Health, reading: Callable[[], tuple[Reading, bool]]
     ) -> None:
-        """`reading` is what Redis said last and whether it still says so; `lines`: count them all.
+        """`reading` is what Redis said last, and whether it still says so.
 
-        ImportError without prometheus-client.
+        ModuleNotFoundError without prometheus-client.
         """
         import prometheus_client
 
@@ -274,22 +269,24 @@ class Metrics:
         self._registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self._registry)
         self._registry.register(_Gauges(role, health, reading))
+        self._role = role.value
         ours = [one for one in COUNTED if one.role in (role, None)]
-        self._series = {one.name: _Series(one, self._registry) for one in ours[not lines :]}
+        self._series = {one.name: _Series(one, self._registry) for one in ours}
         self._rules: dict[str, list[Rule]] = {}
         for rule in RULES:
             if rule.metric in self._series:
                 self._rules.setdefault(rule.event, []).append(rule)
-        for event, entry in EVENTS.items() if lines else ():
-            self._series["log_events_total"].at((event, entry.level.value))
+        self._lines = self._series["log_events_total"]
+        for event, entry in EVENTS.items():
+            self._lines.at((event, (entry.level or LogLevel.WARNING).value))
 
     def count(self, event: str, line: Mapping[str, Any]) -> None:
-        """One of `logs.watchers`."""
-        if lines := self._series.get("log_events_total"):
-            lines.add((event, str(line.get("level"))), 1)
+        """One of `logs.watchers`. Where receiver and worker are one process, each has its lines."""
+        if line.get("role", self._role) != self._role:
+            return
+        self._lines.add((event, str(line.get("level"))), 1)
         for rule in self._rules.get(event, ()):
-            if rule.fits(line):
-                self._apply(rule, line)
+            self._apply(rule, line)
 
     def _apply(self, rule: Rule, line: Mapping[str, Any]) -> None:
         by_label = rule.labels

@@ -357,6 +357,12 @@ class Settings:
         "info",
         "debug, info, warning or error.",
     )
+    log_condensed: bool = setting(
+        "LOG_CONDENSED",
+        values.yes_no,
+        "true",
+        "Lines that repeat are written 50 times in ten seconds, then counted. false: all of them.",
+    )
 
 
 #: Every variable there is.

@@ -338,23 +338,24 @@ def _publish(server: Server, stream: str, flat: Sequence[str]) -> None:
 def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     payment, inbox, open_, brake = keys
     id_, client, lease, schema = args
-    now = server.clock()
+    now, late = server.clock(), 0
     if lease != "":
         due = server.zscore(open_, id_)
         if due is None or due > now:
-            return [[], [], 0]
+            return [[], [], 0, 0]
         if not server.exists(payment):
             server.zrem(open_, id_)
-            return [[], [], -1]
+            return [[], [], -1, 0]
         if server.hget(payment, "schema") != schema:
-            return [server.hgetall(payment), [], 0]
+            return [server.hgetall(payment), [], 0, 0]
+        late = now - int(due)
         server.zadd(open_, now + int(lease), id_)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
         if server.watch is not None:
             server.watch.claimed(id_)
     misses = int(server.hget(brake, client) or 0)
-    return [server.hgetall(payment), server.lrange(inbox), misses]
+    return [server.hgetall(payment), server.lrange(inbox), misses, late]
 
 
 def due(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
