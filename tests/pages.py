@@ -46,7 +46,7 @@ def settings_for(prefix: str) -> Settings:
 async def showing(redis: Redis, settings: Settings) -> AsyncIterator[str]:
     """The address of the page, as the admin port has it."""
     app = create_app(settings, Health(), None, page.routes(redis, settings))
-    runner = await serve(app, "127.0.0.1", 0, part="admin")
+    runner = await serve(app, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
