@@ -121,7 +121,7 @@ async def fill(redis: Redis, keys: Keys) -> None:
         for i, reason in enumerate(("amount_mismatch", "cancel_limit", "brake", "no_answer")):
             put(pipe, keys, unresolved(f"order-look-{i}", now, reason))
         put(pipe, keys, to_refund("refund-me", now), *_story(now))
-        long = "order-with-a-very-long-name-that-uses-all-of-its-64-characters-x"
+        long = "order_with_a_very_long_name_that_uses_all_of_its_64_characters_x"
         big = to_refund(long, now, amount=Money("JPY", 9_876_543_210), reference="Order 4711")
         put(pipe, keys, big, *_story(now))
         pipe.hset(keys.payment(f"{CLIENT}:damaged"), mapping={"schema": "1", "status": "odd"})

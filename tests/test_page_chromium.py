@@ -16,7 +16,7 @@ from worker.keys import Keys
 pytestmark = pytest.mark.once  # what is under test is not Python
 
 SCREENS = [(400, "light"), (400, "dark"), (1280, "light"), (1280, "dark")]
-LONG = "order-with-a-very-long-name-that-uses-all-of-its-64-characters-x"
+LONG = "order_with_a_very_long_name_that_uses_all_of_its_64_characters_x"
 PAGES = {
     "overview": "/",
     "payment": f"/payments/{CLIENT}:{LONG}",

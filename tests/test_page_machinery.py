@@ -67,15 +67,17 @@ async def test_commands_wait_until_they_are_carried_out(client: Redis, keys: Key
 
 
 async def test_a_group_is_told_with_what_it_has_not_acknowledged(client: Redis, keys: Keys) -> None:
-    for name in ("idle", "late", "done"):
+    for name in ("idle", "late", "done", "half"):
         await client.xgroup_create(keys.outcomes, name, "0", mkstream=True)
     for at in (1000, 2000, 3000):
         await client.xadd(keys.outcomes, ENTRY, id=f"{at}-0")
     await client.xreadgroup("late", "me", {keys.outcomes: ">"}, count=2)
     await client.xack(keys.outcomes, "late", "1000-0")
+    await client.xreadgroup("half", "me", {keys.outcomes: ">"}, count=1, noack=True)
     await client.xreadgroup("done", "me", {keys.outcomes: ">"}, noack=True)
     assert (await seen(client, keys)).groups == (
         Group(name="done", waiting=0, since=None),
+        Group(name="half", waiting=2, since=2000),
         Group(name="idle", waiting=3, since=1000),
         Group(name="late", waiting=2, since=2000),
     )

@@ -181,15 +181,10 @@ class Shared(Generic[T]):
         self._stale_at = 0.0
 
     async def get(self) -> T:
-        if self._making is None or self._is_over(self._making):
+        if self._making is None or (self._making.done() and time.monotonic() > self._stale_at):
             self._making = asyncio.create_task(self._timed())
             self._making.add_done_callback(_heard)
         return await asyncio.shield(self._making)  # who hangs up ends it for nobody else
-
-    def _is_over(self, made: "asyncio.Task[T]") -> bool:
-        if not made.done():
-            return False
-        return made.cancelled() or made.exception() is not None or time.monotonic() > self._stale_at
 
     async def _timed(self) -> T:
         began = time.monotonic()
