@@ -222,12 +222,25 @@ async def test_redis_is_asked_again_and_again_but_no_more_often_than_that(
     quick: None, client: Redis
 ) -> None:
     asked = Asked()
-    one = Readings(client, Health(), asked)
+    one = Readings(client, Health(admitted=True), asked)
     task = asyncio.create_task(one.run())
     await asyncio.sleep(1.05)
     await end(task)
     assert 3 <= asked.times <= 11
     assert one.up and one.last == {"parked": {(): 1}}
+
+
+async def test_before_redis_has_passed_the_probes_it_is_only_pinged(
+    quick: None, client: Redis
+) -> None:
+    asked, health = Asked(), Health()
+    task = asyncio.create_task(Readings(client, health, asked).run())
+    await until(lambda: _is(health.redis_up))
+    await asyncio.sleep(0.1)
+    assert asked.times == 0
+    health.admitted = True
+    await until(lambda: _is(asked.times > 0))
+    await end(task)
 
 
 async def test_what_takes_long_is_asked_more_rarely(quick: None, client: Redis) -> None:
@@ -239,7 +252,7 @@ async def test_what_takes_long_is_asked_more_rarely(quick: None, client: Redis) 
         await asyncio.sleep(0.05)
         return {}
 
-    task = asyncio.create_task(Readings(client, Health(), slow).run())
+    task = asyncio.create_task(Readings(client, Health(admitted=True), slow).run())
     await asyncio.sleep(1)
     await end(task)
     assert times == 1
@@ -260,7 +273,7 @@ def test_by_default_it_is_asked_at_most_every_15_seconds() -> None:
 async def test_a_failure_leaves_the_last_values_and_is_told(
     quick: None, client: Redis, fault: Exception, event: str, log_lines: list[EventDict]
 ) -> None:
-    asked, health = Asked(), Health()
+    asked, health = Asked(), Health(admitted=True)
     one = Readings(client, health, asked)
     task = asyncio.create_task(one.run())
     await until(lambda: _is(one.up))
@@ -277,7 +290,7 @@ async def test_a_failure_leaves_the_last_values_and_is_told(
 
 async def test_a_redis_that_goes_away_is_noticed_and_comes_back(quick: None) -> None:
     with own_server() as server:
-        client, health, asked = connect.client(server.url, tries=0), Health(), Asked()
+        client, health, asked = connect.client(server.url, tries=0), Health(admitted=True), Asked()
         one = Readings(client, health, asked)
         task = asyncio.create_task(one.run())
         await until(lambda: _is(health.redis_up and one.up))
@@ -298,7 +311,7 @@ async def test_a_key_that_is_not_as_it_should_be_is_told_and_not_counted(
     quick: None, client: Redis, keys: Keys, log_lines: list[EventDict]
 ) -> None:
     await client.set(keys.parked, "no set")
-    one = Readings(client, Health(), lambda: read(client, keys))
+    one = Readings(client, Health(admitted=True), lambda: read(client, keys))
     task = asyncio.create_task(one.run())
     await until(lambda: _is(bool(log_lines)))
     await end(task)
