@@ -86,6 +86,11 @@ EVENTS: Mapping[str, Entry] = {
     "payment.tracked": Entry(INFO, "A payment is followed from here on."),
     "payment.changed": Entry(INFO, "A payment has another status."),
     "payment.final": Entry(INFO, "A payment ended; the line tells its whole story."),
+    "payment.resolved": Entry(
+        WARNING,
+        "A person decided about a payment: `who`, `why`, and what the gateway said before, `heard`;"
+        " `forced` if it need not agree.",
+    ),
     "payment.alarmed": Entry(ERROR, "A payment needs a person. Look at its timeline."),
     "payment.stuck": Entry(
         ERROR,

@@ -110,7 +110,7 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
     """What `work` returns; a Redis that is unsafe or away is a fault."""
     from redis.exceptions import RedisError
 
-    from worker.connect import Unsafe
+    from worker.connect import Unsafe, denied
 
     try:
         return asyncio.run(work)
@@ -119,6 +119,11 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
     except BrokenPipeError:  # of stdout: one of Redis is a RedisError
         raise
     except (RedisError, OSError) as fault:
+        if denied(fault):
+            hint = "name one that may in REDIS_URL, as admin of deploy/users.conf"
+            raise Fault(
+                CHECK_FAILED, f"our user of Redis may not do this ({fault}): {hint}"
+            ) from None
         raise Fault(UNAVAILABLE, f"Redis is not available: {fault}") from None
 
 
