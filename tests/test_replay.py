@@ -43,7 +43,8 @@ class World:
 
     async def write(self, type_: str, data: Any, **more: str) -> str:
         text = data if isinstance(data, str) else json.dumps(data)
-        return str(await self.redis.xadd(self.keys.commands, {"type": type_, "data": text, **more}))
+        fields: dict[Any, Any] = {"type": type_, "data": text, **more}
+        return str(await self.redis.xadd(self.keys.commands, fields))
 
     async def die(self, type_: str, data: Any, **more: str) -> str:
         """A command that nobody can carry out; the id of its entry among the dead ones."""
@@ -54,8 +55,8 @@ class World:
 
     async def bury(self, type_: str, data: Any, at: Ms, error: str = "malformed: a bug") -> str:
         """A command that died of a bug, at `at`; the worker can carry it out by now."""
-        fields = {"type": type_, "data": json.dumps(data), "error": error, "deliveries": "10"}
-        fields["origin_id"] = f"{at}-0"
+        fields: dict[Any, Any] = {"type": type_, "data": json.dumps(data), "error": error}
+        fields |= {"deliveries": "10", "origin_id": f"{at}-0"}
         return str(await self.redis.xadd(self.keys.dead, fields))
 
     async def read(self) -> None:
@@ -186,7 +187,7 @@ async def test_a_command_that_dies_again_meanwhile_is_not_met_twice(world: World
     await world.bury("payment.track", TRACK, now_ms())
 
     class Dying(Replay):
-        async def _run(self, *words: Any) -> str:
+        async def _run(self, *_: Any) -> str:
             assert await world.redis.xlen(world.keys.dead) < 5, "it never ends"
             await asyncio.sleep(0.002)  # not within the same millisecond
             return await world.bury("payment.track", TRACK, now_ms())
@@ -307,7 +308,8 @@ async def test_lines_are_chosen_by_id_time_and_reason_and_counted(world: World) 
     ids = []
     for age, why in ((7200, "malformed: a"), (60, "unknown_type: b"), (10, "malformed: c")):
         at = now_ms() - age * 1000
-        fields = {"type": "payment.track", "data": json.dumps(TRACK), "error": why}
+        fields: dict[Any, Any] = {"type": "payment.track", "data": json.dumps(TRACK)}
+        fields["error"] = why
         ids.append(await world.redis.xadd(world.keys.dead, fields, id=f"{at}-1"))
 
     async def chosen(choice: Choice) -> list[str]:
