@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.base import (
+    CHECK_FAILED,
     FAILURE,
     OK,
     UNAVAILABLE,
@@ -17,6 +18,7 @@ from worker.cli.base import (
     add_account,
     add_redis,
     check_before_writing,
+    flags,
     read_age,
     read_settings,
     run_to_end,
@@ -37,6 +39,18 @@ MAX_WHO, MAX_WHY = 64, 256  #: characters
 
 
 def add_to(commands: Commands) -> None:
+    doctor = add(commands, "doctor", _doctor, "See whether all is as it must be, and what to mend.")
+    doctor.add_argument(
+        "--role",
+        choices=["run", "receiver", "worker"],
+        default="run",
+        help="what these settings are for; default: both in one process",
+    )
+    doctor.add_argument(
+        "--offline", action="store_true", help="call neither the gateway nor the notify URL"
+    )
+    add_account(doctor)
+    add_redis(doctor)
     resolve = add(commands, "resolve", _resolve, "Decide about a payment that needs a person.")
     resolve.add_argument("id", help="the paymentRequestId")
     resolve.add_argument(
@@ -66,6 +80,26 @@ def add_to(commands: Commands) -> None:
     for command in (resolve, replay):
         add_account(command)
         add_redis(command)
+
+
+# doctor
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from worker.doctor import Patient, Verdict, examine
+    from worker.doctor.check import report
+    from worker.logs import configure
+    from worker.rights import Role
+    from worker.values import LogFormat, LogLevel
+
+    configure(LogFormat.CONSOLE, LogLevel.ERROR)  # its own lines say all that there is to say
+    roles = [Role.RECEIVER, Role.WORKER] if args.role == "run" else [Role(args.role)]
+    patient = Patient(environ=os.environ, dotenv=args.env_file, overrides=flags(args), roles=roles)
+    checks = asyncio.run(examine(patient, offline=args.offline))
+    show([check.to_json() for check in checks], args.json, report(checks))
+    return CHECK_FAILED if any(c.verdict is Verdict.FAILED for c in checks) else OK
 
 
 # resolve
