@@ -1,8 +1,9 @@
 """Carry out what the merchant wants: one code path, however a command came in."""
 
-from jobs.model import Ms, Payment, Rejected
+from jobs.model import Ms, Rejected
 from jobs.news import Order, Track
 from jobs.payment import track
+from jobs.report import report_command, report_rejected, report_tracked
 from jobs.schedule import MINUTE
 from jobs.step import take
 from jobs.tools import Entry, Tools
@@ -21,15 +22,9 @@ async def carry_out(command: Track | Order, tools: Tools) -> bool:
         return await _track(command, tools)
     if tools.store.now() - command.at < NOT_TRACKED_GRACE:
         return False
-    await tools.store.reject(_not_tracked(command))
-    tools.log.warning(
-        "command.rejected",
-        command=command.ask.value,
-        command_id=command.id,
-        reason="not_tracked",
-        client_id=command.client_id,
-        payment_request_id=command.payment_request_id,
-    )
+    rejected = _not_tracked(command)
+    await tools.store.reject(rejected)
+    report_rejected(tools.log, rejected)
     return True
 
 
@@ -40,18 +35,9 @@ async def _track(command: Track, tools: Tools) -> bool:
     created = await tools.store.create(decision, [entry])
     if created is None:
         return await carry_out(command, tools)  # another worker tracked it between our two lines
-    _report(created, tools)
+    report_tracked(tools.log, command, created)
+    report_command(tools.log, command, created, decision)
     return True
-
-
-def _report(payment: Payment, tools: Tools) -> None:
-    tools.log.info(
-        "payment.tracked",
-        client_id=payment.client_id,
-        payment_request_id=payment.payment_request_id,
-        amount=str(payment.amount),
-        closes_in_ms=payment.closing_time - payment.tracked_at,
-    )
 
 
 def _not_tracked(command: Order) -> Rejected:

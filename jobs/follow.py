@@ -9,6 +9,7 @@ from jobs.inquire import inquire
 from jobs.model import Act
 from jobs.news import Tick
 from jobs.notification import apply_inbox
+from jobs.report import about
 from jobs.step import judge, write
 from jobs.tools import Tools
 
@@ -18,8 +19,9 @@ async def follow(key: str, tools: Tools) -> None:
     loaded = await tools.store.claim(key)
     if loaded is None:
         return  # not due, not tracked, or in another worker's hands
+    tools.log.debug("payment.woken", late_ms=loaded.late, **about(loaded.payment))
     if loaded.payment.client_id not in tools.accounts:
-        tools.log.error("account.unknown", client_id=loaded.payment.client_id)
+        tools.log.error("account.unknown", **about(loaded.payment))
         return  # left as it is: the lease brings it back
     loaded = await apply_inbox(tools, loaded)
     if loaded is None:

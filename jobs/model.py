@@ -128,6 +128,7 @@ class Payment:
     found: bool = False  #: the gateway has known it in at least one answer
     confirming_since: Ms | None = None
     paid_seen: bool = False  #: heard as paid while a cancel was open
+    notifications: int = 0  #: heard of it, of any kind and worth
     not_found: int = 0  #: inquiries in a row answered "order does not exist"
 
     # Our questions. A phase is a stretch with one schedule: pending, confirming, cancelling, ...

@@ -4,7 +4,7 @@ A *message* is what came, verified and parsed. *News* is what the message is wor
 `jobs.evidence.hear` turns the first into the second, and `jobs.payment.decide` knows only news.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -63,6 +63,7 @@ class InquiryAnswer:
     created_at: Ms | None = None
     paid_at: Ms | None = None
     returns: tuple[Return, ...] = ()
+    took: Ms | None = field(default=None, compare=False)  #: from asking to the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class CancelAnswer:
     code: str
     payment_request_id: str = ""
     payment_id: str = ""
+    took: Ms | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class Silence:
     why: str  #: timeout, connection, http_503, untrusted_<reason>, bad_answer, ...
     to_cancel: bool = False
     left: bool = True  #: whether the request may have left us
+    took: Ms | None = field(default=None, compare=False)  #: until we gave up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ class Notification:
     paid_at: Ms | None = None
     sent_at: Ms | None = None  #: its request-time; None if unreadable
     received_at: Ms = 0
+    digest: str = field(default="", compare=False)  #: of its body, as the receiver's line tells it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,7 @@ class Unusable:
 
     payment_request_id: str
     why: str
+    digest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +123,7 @@ class OtherKind:
 
     kind: str
     payment_request_id: str = ""
+    digest: str = field(default="", compare=False)
 
 
 # Commands: what the merchant or an operator wants. They are message and news at once.

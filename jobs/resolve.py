@@ -126,7 +126,7 @@ def _report(tools: Tools, order: Resolve, payment: Payment, heard: str, force: b
         payment_request_id=payment.payment_request_id,
         status=payment.status.value,
         who=order.who,
-        why=order.why,
+        statement=order.why,
         heard=heard,
         forced=force,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from jobs.evidence import hear
-from jobs.model import FINAL, Act, Decision, Event, Ms, Payment, Rejected
+from jobs.model import FINAL, Act, Decision, Ms
 from jobs.news import (
     CancelAnswer,
     InquiryAnswer,
@@ -26,6 +26,7 @@ from jobs.news import (
     Unusable,
 )
 from jobs.payment import decide
+from jobs.report import report, report_command
 from jobs.tools import Entry, Loaded, Tools
 
 
@@ -50,13 +51,21 @@ async def write(tools: Tools, step: Step, *, heard: int = 0, wake: bool = False)
     """The payment as it now stands written; None if another was first and nothing is changed."""
     loaded, decision = step.loaded, step.decision
     if decision.act is Act.ERASE:
-        return loaded if await tools.store.erase(loaded) else None
+        return await _erase(tools, step)
     entries = list(_entries(step, tools.store.now()))
     saved = await tools.store.save(loaded, decision, entries, heard=heard, wake=wake)
     if saved is None:
         return None
-    _report(tools, loaded.payment, saved, decision, entries)
+    report(tools.log, step.message, loaded.payment, saved, decision, entries)
     return replace(loaded, payment=saved, inbox=loaded.inbox[heard:])
+
+
+async def _erase(tools: Tools, step: Step) -> Loaded | None:
+    if not await tools.store.erase(step.loaded):
+        return None
+    if isinstance(step.message, Order):
+        report_command(tools.log, step.message, step.loaded.payment, step.decision)
+    return step.loaded
 
 
 async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False) -> bool:
@@ -124,74 +133,3 @@ def in_words(message: Message, news: News) -> tuple[str, str]:
 
 def _snake(name: str) -> str:
     return "".join("_" + c.lower() if c.isupper() else c for c in name).strip("_")
-
-
-# The log
-
-
-def _report(
-    tools: Tools, before: Payment, after: Payment, decision: Decision, entries: list[Entry]
-) -> None:
-    """Say what was written, after it was written."""
-    about = {"client_id": after.client_id, "payment_request_id": after.payment_request_id}
-    for entry in entries:
-        _report_entry(tools, entry, about, after)
-    for alarm in decision.alarms:
-        tools.log.error("payment.alarmed", alarm=alarm, status=after.status.value, **about)
-    for event in decision.events:
-        _report_event(tools, event, about)
-    if after.final_at is not None and before.final_at is None:
-        _report_final(tools, after, about)
-
-
-def _report_entry(tools: Tools, entry: Entry, about: dict[str, str], after: Payment) -> None:
-    match entry.source, entry.what:
-        case "inquiry", "no_answer":
-            tools.log.warning(
-                "inquiry.unanswered", why=entry.detail, in_a_row=after.unanswered, **about
-            )
-        case "inquiry", _:
-            tools.log.info("inquiry.completed", heard=entry.what, code=entry.detail, **about)
-        case "cancel", "sent":
-            tools.log.info("cancel.sent", attempt=after.cancel_attempts, **about)
-        case "cancel", _:
-            tools.log.info("cancel.completed", heard=entry.what, code=entry.detail, **about)
-        case "notification", _:
-            tools.log.info("notification.applied", heard=entry.what, code=entry.detail, **about)
-        case "status", _:
-            tools.log.info("payment.changed", status=entry.what, why=entry.detail, **about)
-        case _:
-            pass  # commands have their own line
-
-
-def _report_event(tools: Tools, event: Event | Rejected, about: dict[str, str]) -> None:
-    if isinstance(event, Rejected):
-        tools.log.warning(
-            "command.rejected",
-            command=event.command,
-            command_id=event.command_id,
-            reason=event.reason,
-            **about,
-        )
-        return
-    tools.log.info("outcome.published", type=event.type, name=event.name, seq=event.seq, **about)
-
-
-def _report_final(tools: Tools, payment: Payment, about: dict[str, str]) -> None:
-    """The canonical line of a payment: its whole story in one."""
-    ended = payment.final_at or 0
-    tools.log.info(
-        "payment.final",
-        status=payment.status.value,
-        marks=list(payment.marks),
-        cause=payment.cause,
-        via=payment.via,
-        payment_id=payment.payment_id,
-        amount=str(payment.amount),
-        inquiries=payment.attempts,
-        cancels=payment.cancel_attempts,
-        result_code=payment.result_code,
-        followed_ms=ended - payment.tracked_at,
-        past_closing_ms=max(0, ended - payment.closing_time),
-        **about,
-    )

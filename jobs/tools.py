@@ -30,6 +30,7 @@ class Loaded:
     payment: Payment
     inbox: tuple[Message, ...]  #: what was received for it and not yet applied
     misses: int  #: payments of its account in a row that reached closing time and were never found
+    late: Ms = 0  #: how long after its time it was claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -287,7 +287,7 @@ def listen(payment: Payment, news: News, now: Ms, policy: Policy) -> Turn:
         case NoAnswer():
             return _unanswered(turn, news)
         case Mismatch():
-            return _tried(turn, news.asked_at, Via.INQUIRY) if news.asked_at else turn
+            return _tried(turn, news.asked_at, Via.INQUIRY) if news.asked_at else _notified(turn)
         case CancelRefused() | CancelConfirmed():
             turn = turn.change(result_code=news.facts.code)
             return _tried(turn, news.facts.asked_at, Via.CANCEL)
@@ -296,13 +296,21 @@ def listen(payment: Payment, news: News, now: Ms, policy: Policy) -> Turn:
         case NotExist():
             turn = _answered(turn, news.facts)
             return turn.change(not_found=turn.payment.not_found + 1)
-        case Hint() | Known() | Track() | Order() | Resolve() | Tick():
+        case Hint() | Known():
+            return _notified(turn)
+        case Track() | Order() | Resolve() | Tick():
             return turn
 
 
 def _answered(turn: Turn, facts: Facts) -> Turn:
     turn = turn.change(result_code=facts.code)
+    if facts.via is Via.NOTIFICATION:
+        return _notified(turn)
     return _tried(turn, facts.asked_at, facts.via) if facts.via is Via.INQUIRY else turn
+
+
+def _notified(turn: Turn) -> Turn:
+    return turn.change(notifications=turn.payment.notifications + 1)
 
 
 def _unanswered(turn: Turn, news: NoAnswer) -> Turn:

@@ -1,9 +1,11 @@
 """What all tests share: a real Valkey, and logs that know their own names."""
 
+import json
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -21,7 +23,7 @@ GIVEN = os.environ.get("TEST_REDIS_URL", "")
 
 @pytest.fixture(scope="session", autouse=True)
 def _strict_logs() -> None:
-    logs.configure(LogFormat.JSON, LogLevel.DEBUG, strict=True)
+    logs.configure(LogFormat.JSON, LogLevel.DEBUG, condensed=False, strict=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,8 +64,19 @@ async def redis(redis_url: str, prefix: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def log_lines() -> Iterator[list[EventDict]]:
     """What is logged during the test; a line that is not on the list fails it."""
-    with capture_logs(processors=[logs.check_name]) as lines:
+    with capture_logs(processors=[logs.check_line]) as lines:
         yield lines
+
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def json_lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    """What stands on stderr, as production writes it."""
+    logs.configure(LogFormat.AUTO, LogLevel.INFO, condensed=False)
+    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    logs.configure(LogFormat.JSON, LogLevel.DEBUG, condensed=False, strict=True)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class ListLog:
         self.lines: list[tuple[str, dict[str, Any]]] = []
 
     def _take(self, level: str, event: str, about: dict[str, Any]) -> None:
-        logs.check_name(None, level, {"event": event})
+        logs.check_line(None, level, {"event": event, **about})
         self.lines.append((event, about))
 
     def debug(self, event: str, **about: Any) -> None:

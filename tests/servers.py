@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from jobs.model import Ms, Payment
 from tests.keys import CLIENT_ID, key_text, private_key, public_key
+from tests.log_events import check_written
 from worker import records
 from worker.embedded import EmbeddedServer
 from worker.keys import Keys
@@ -187,6 +189,24 @@ def _reply(raw: bytes) -> Reply | None:
     status, *lines = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in lines)
     return Reply(int(status.split()[1]), {n.title(): v.strip() for n, _, v in pairs}, body)
+
+
+async def get(port: int, path: str, method: str = "GET", **headers: str) -> Reply:
+    """What is answered to a request; `_` in a header's name stands for `-`."""
+    given = {"Host": "127.0.0.1", "Connection": "close"} | headers
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value]
+    wire = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])
+    reply = await send(port, wire.encode())
+    assert reply is not None, "no answer came"
+    return reply
+
+
+def free_port() -> int:
+    """One that nobody has: as an admin port, 0 means none."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
 
 
 # Our receiver
@@ -357,6 +377,8 @@ def environ(redis_url: str, prefix: str, gateway_url: str, **more: str) -> dict[
         "ALIPAY_PUBLIC_KEYS": key_text("alipay_v1", "public_x509_b64"),
         "RECEIVER_HOST": "127.0.0.1",
         "RECEIVER_PORT": "0",
+        "RECEIVER_ADMIN_PORT": "0",  # none: many run at once
+        "WORKER_ADMIN_PORT": "0",
         "RECONCILER_SCHEDULE": "0.2",
         "SWEEP_SECONDS": "0.5",
         "GATEWAY_TIMEOUT_SECONDS": "2",
@@ -424,12 +446,13 @@ class Process:
         return self._process.stdout.readline().decode()
 
     def close(self) -> None:
-        """End it by force, if it still runs."""
+        """End it by force, if it still runs. Each line that it logged must be on the list."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         assert self._process.stdout
         self._process.stdout.close()
+        check_written(self.said.rpartition("\n")[0])
 
 
 @contextmanager

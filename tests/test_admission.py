@@ -148,7 +148,12 @@ async def test_a_redis_that_goes_away_while_it_is_looked_at_is_waited_for(
         monkeypatch.setattr(admission, "ask", interrupted)
         await admit(redis, given(server.url), Role.WORKER)
         await redis.aclose()
-    assert events(log_lines) == ["worker.redis_waiting", "store.empty", "probes.passed"]
+    assert events(log_lines) == [
+        "worker.redis_waiting",
+        "store.empty",
+        "probes.passed",
+        "worker.redis_back",
+    ]
 
 
 # While it runs

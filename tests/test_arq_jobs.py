@@ -17,6 +17,7 @@ from tests.keys import CLIENT_ID
 from worker import arq_jobs, connect, records
 from worker.keys import Keys
 from worker.logs import log
+from worker.outage import Outage
 from worker.records import OtherVersions, UnknownSchema
 from worker.store import Store
 
@@ -54,7 +55,7 @@ async def test_a_wake_up_that_fails_says_so_and_costs_the_worker_nothing(
     fault: Exception, event: str, log_lines: list[EventDict]
 ) -> None:
     tools = Tools(store=Failing(fault), accounts={}, log=log)
-    ctx = {"tools": tools, "other_versions": OtherVersions()}
+    ctx = {"tools": tools, "other_versions": OtherVersions(), "outage": Outage("jobs")}
     await arq_jobs.follow_payment(ctx, f"{CLIENT_ID}:order-1")
     assert [line["event"] for line in log_lines] == [event]
 
@@ -87,7 +88,8 @@ async def test_a_wake_up_that_cannot_be_queued_is_left_to_the_sweep(
 ) -> None:
     """What a hook raises ends arq's worker."""
     store = Failing(fault)
-    await arq_jobs.rearm({"store": store, "job_id": store.keys.job("a:b")})
+    ctx = {"store": store, "job_id": store.keys.job("a:b"), "outage": Outage("jobs")}
+    await arq_jobs.rearm(ctx)
     assert [line["event"] for line in log_lines] == [event]
 
 
@@ -100,12 +102,13 @@ async def test_a_record_that_cannot_be_read_is_left_to_the_sweep_and_told_once(
         "tools": Tools(store=store, accounts={}, log=log),
         "store": store,
         "other_versions": OtherVersions(),
+        "outage": Outage("jobs"),
     }
     for key in ("a:1", "a:1", "a:2", "a:1"):
         ctx = shared | {"job_id": store.keys.job(key)}
         await arq_jobs.follow_payment(ctx, key)
         await arq_jobs.rearm(ctx)
-    assert [line["payment"] for line in log_lines] == ["a:1", "a:2"]
+    assert [line["payment_request_id"] for line in log_lines] == ["1", "2"]
     monkeypatch.setattr(records, "TOLD_EVERY", 0)
     await arq_jobs.follow_payment(shared, "a:1")
     assert len(log_lines) == 3, "and told again after a while"
@@ -123,6 +126,7 @@ async def test_a_command_given_as_a_job_is_tried_again_when_redis_is_away(
     account = Account(gateway=NobodyAsked(), policy=Policy(), brake=0)
     tools = Tools(store=store, accounts={CLIENT_ID: account}, log=log)
     ctx = {"tools": tools, "store": store, "job_id": "j", "enqueue_time": datetime.now(UTC)}
+    ctx["outage"] = Outage("jobs")
     with pytest.raises(Retry):
         await arq_jobs.command_job(job)(ctx, given)
     with pytest.raises(Retry):

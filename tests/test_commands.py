@@ -349,6 +349,8 @@ async def test_a_payment_tracked_by_xadd_is_followed(
         "event": "command.accepted",
         "command": "payment.track",
         "command_id": entry_id,
+        "client_id": CLIENT_ID,
+        "payment_request_id": payment.payment_request_id,
         "log_level": "info",
     }
 

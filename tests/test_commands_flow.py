@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from jobs.commands import NOT_TRACKED_GRACE, carry_out
 from jobs.model import CancelState, Cause, Money, Ms, Status
 from jobs.news import Ask
+from jobs.outcome import rfc3339
 from jobs.schedule import DAY, MINUTE
 from jobs.step import judge, write
 from tests.fakes import (
@@ -78,8 +79,15 @@ async def test_a_tracked_payment_is_followed(bench: Bench) -> None:
     assert bench.worker.log.lines == [
         (
             "payment.tracked",
-            {**ABOUT, "amount": "USD 599", "closes_in_ms": closing - payment.tracked_at},
-        )
+            {
+                **ABOUT,
+                "amount": "USD 599",
+                "closing_time": rfc3339(closing),
+                "closes_in_ms": closing - payment.tracked_at,
+                "command_id": "1-0",
+            },
+        ),
+        ("command.accepted", {**ABOUT, "command": "payment.track", "command_id": "1-0"}),
     ]
     assert await bench.told() == []
 
@@ -164,7 +172,13 @@ async def test_after_a_minute_it_is_rejected(bench: Bench, what: Ask) -> None:
     assert bench.worker.log.lines == [
         (
             "command.rejected",
-            {"command": what.value, "command_id": "2-0", "reason": "not_tracked", **ABOUT},
+            {
+                "command": what.value,
+                "command_id": "2-0",
+                "reason": "not_tracked",
+                "message": "no such payment is tracked; track it first, with the same clientId",
+                **ABOUT,
+            },
         )
     ]
 

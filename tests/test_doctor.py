@@ -679,8 +679,7 @@ async def test_on_the_oldest_redis_that_we_run_on_all_is_well(world: World) -> N
 
 
 async def test_the_workers_own_user_is_enough(world: World) -> None:
-    """But nobody may see how Redis writes to disk, as the configuration holds passwords; and the
-    receiver's user alone reads when a worker last swept."""
+    """But nobody may see how Redis writes to disk, as the configuration holds passwords."""
     config = world.folder / "users.conf"
     config.write_text(filled(FILE.read_text("utf-8")))
     server = world.stack.enter_context(own_server(config=config))
@@ -689,7 +688,7 @@ async def test_the_workers_own_user_is_enough(world: World) -> None:
         await redis.set(K.canary, "2026-01-01")
     url = f"{server.url}?username=reconciler-worker&password=pw-worker"
     checks = await examine(Patient(environ=world.given(REDIS_URL=url), roles=[Role.WORKER]))
-    assert found(checks) == [("persistence", WARNING), ("sweep", SKIPPED)]
+    assert found(checks) == [("persistence", WARNING)]
 
 
 # The command

@@ -19,6 +19,7 @@ from tests.fakes import (
     KEY,
     NOT_YET,
     PAID,
+    REQUEST,
     Bench,
     Killed,
     Reply,
@@ -178,7 +179,9 @@ async def test_an_account_that_is_not_known_here_is_left_to_who_knows_it(bench: 
     stranger.client_id = "5X_ANOTHER"
     await bench.deliver(notification())
     await stranger.follow()
-    assert stranger.log.lines == [("account.unknown", {"client_id": CLIENT})]
+    [woken, unknown] = stranger.log.lines
+    assert woken[0] == "payment.woken"
+    assert unknown == ("account.unknown", {"client_id": CLIENT, "payment_request_id": REQUEST})
     assert len(await bench.inbox()) == 1
     assert (await bench.payment()).status is Status.PENDING
     assert await bench.due() == pytest.approx(await bench.now() + LEASE, abs=SOON)

@@ -23,7 +23,8 @@ from tests.hostile import CASES, THEMES
 from tests.hostile.cases import HEADERS, KEPT, ORDER, Case, Fate
 from tests.keys import CLIENT_ID, public_key
 from tests.servers import Reply, notification, paid, until
-from worker import connect, http_server, logs, receiver
+from worker import connect, http_server, receiver
+from worker.events import EVENTS
 from worker.keys import Keys
 from worker.messages import ACK
 from worker.receiver import REFUSALS, Trust, start_receiver
@@ -205,12 +206,12 @@ def check_lines(case: Case, lines: list[EventDict]) -> None:
     """One line for each request; it says what was answered, and how that came."""
     assert [line["event"] for line in lines] == [each.fate for each in case.expected]
     for line, each in zip(lines, case.expected, strict=True):
-        assert line["log_level"] == logs.EVENTS[each.fate].level
+        assert line["log_level"] == EVENTS[each.fate].level
         names = {Fate.ACCEPTED: "result", Fate.IGNORED: "result", Fate.MALFORMED: "error"}
         assert line.get(names.get(each.fate, "reason"), "") == each.reason
         assert line["peer"] == "127.0.0.1"
         if each.fate in (Fate.REJECTED, Fate.ENCRYPTED):
-            assert line["status"] == each.status
+            assert line["http_status"] == each.status
 
 
 def check_secrets(told: str) -> None:

@@ -367,8 +367,8 @@ def _names_the_junk(worker: Process) -> None:
         line["event"] for line in worker.lines
     }
     assert not worker.find("worker.failed") and not worker.find("log.failed")
-    unreadable = {line["payment"] for line in worker.find("record.unreadable")}
-    assert {f"{CLIENT_ID}:junk-record-{n}" for n in range(len(JUNK))} <= unreadable
+    unreadable = {line["payment_request_id"] for line in worker.find("record.unreadable")}
+    assert {f"junk-record-{n}" for n in range(len(JUNK))} <= unreadable
     wrong = [line for line in worker.lines if "WRONGTYPE" in str(line.get("fault"))]
     assert wrong
     assert all(len(json.dumps(line)) < 20_000 for line in worker.lines)

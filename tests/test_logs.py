@@ -1,38 +1,29 @@
 """A log line is a fact with a known name, and holds no secret."""
 
-import ast
 import asyncio
 import io
 import json
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from structlog.typing import EventDict
 
+from tests import log_events
+from tests.conftest import Lines
 from worker import logs
-from worker.logs import EVENTS, log
+from worker.events import CONTEXT, EVENTS, FIELDS
+from worker.logs import log
 from worker.values import LogFormat, LogLevel
-
-Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def json_lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
-    """What stands on stderr, as production writes it."""
-    logs.configure(LogFormat.AUTO, LogLevel.INFO)
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    logs.configure(LogFormat.JSON, LogLevel.DEBUG, strict=True)
 
 
 @pytest.fixture
 def console(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     logs.configure(LogFormat.CONSOLE)
     yield lambda: capsys.readouterr().err
-    logs.configure(LogFormat.JSON, LogLevel.DEBUG, strict=True)
+    logs.configure(LogFormat.JSON, LogLevel.DEBUG, condensed=False, strict=True)
 
 
 # The list
@@ -46,37 +37,62 @@ def test_a_name_is_a_dotted_fact_and_is_explained(name: str) -> None:
     assert EVENTS[name].meaning.endswith(".")
 
 
-def logged_in_the_code() -> Iterator[tuple[str, str]]:
-    """Each name that is written out at a call of the log, and the level of the call."""
-    root = Path(__file__).parent.parent
-    for file in [*root.glob("jobs/**/*.py"), *root.glob("worker/**/*.py")]:
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and ast.unparse(node.func.value).split(".")[-1] == "log"
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
-            ):
-                yield str(node.args[0].value), node.func.attr
+def test_a_line_says_what_to_do_in_sentences() -> None:
+    assert all(entry.remedy.endswith(".") for entry in EVENTS.values() if entry.remedy)
+    silent = [name for name, e in EVENTS.items() if e.level == "error" and not e.remedy]
+    assert silent == [], "an error wants a person: to do what?"
 
 
-def test_every_line_in_the_code_is_on_the_list_at_its_level() -> None:
-    found = set(logged_in_the_code())
-    assert len(found) > 10
-    for name, level in found:
-        logs.check_name(None, level, {"event": name})
+def test_every_field_is_explained_and_none_else() -> None:
+    named = {field for entry in EVENTS.values() for field in entry.fields.split()}
+    assert named | set(CONTEXT.split()) == set(FIELDS)
+
+
+def test_what_tells_repeats_apart_is_a_field_of_the_line() -> None:
+    for name, entry in EVENTS.items():
+        by = {entry.reason, entry.only[0] if entry.only else ""} - {""}
+        assert by <= set(entry.fields.split()), name
+        assert not by or entry.burst, name
+
+
+def test_every_line_in_the_code_is_as_the_list_says() -> None:
+    found = list(log_events.calls())
+    assert len(found) > 50
+    for name, level, fields in found:
+        logs.check_line(None, level, {"event": name, **dict.fromkeys(fields)})
+
+
+def test_every_entry_of_the_list_is_logged_somewhere() -> None:
+    assert set(EVENTS) - log_events.words() == set()
+
+
+def test_the_page_of_events_is_as_the_list_says() -> None:
+    said = log_events.PAGE.read_text("utf-8")
+    assert said == log_events.page(), "python -m tests.log_events --write"
+
+
+def test_a_line_of_a_process_is_held_against_the_list() -> None:
+    good = {"timestamp": "", "level": "info", "event": "worker.stopped", "pid": 1, "role": "worker"}
+    log_events.check_written(f"reconciler: hello\n{json.dumps(good)}\n")
+    for wrong in ({"event": "worker.lost"}, {"level": "error"}, {"color": "red"}):
+        with pytest.raises(ValueError, match="worker.events"):
+            log_events.check_written(json.dumps(good | wrong))
 
 
 def test_in_tests_a_name_that_is_not_on_the_list_raises() -> None:
-    with pytest.raises(ValueError, match=r"'payment\.lost' is not in logs\.EVENTS: add it"):
+    with pytest.raises(ValueError, match=r"'payment\.lost' is not in worker\.events: add it"):
         log.info("payment.lost")
 
 
 def test_in_tests_a_level_other_than_the_lists_raises() -> None:
-    with pytest.raises(ValueError, match="logged at info, in logs.EVENTS it is error"):
+    with pytest.raises(ValueError, match="logged at info, in worker.events it is error"):
         log.info("worker.failed")
     log.exception("worker.failed")
+
+
+def test_in_tests_a_field_that_is_not_declared_raises() -> None:
+    with pytest.raises(ValueError, match=r"payment.tracked is logged with \['colour'\]"):
+        log.info("payment.tracked", colour="red")
 
 
 def test_the_lines_of_a_test_can_be_looked_at(log_lines: list[EventDict]) -> None:
@@ -159,7 +175,8 @@ def test_a_line_that_cannot_be_written_is_replaced_by_one_that_can(json_lines: L
     circle: list[Any] = ["red-secret"]
     circle.append(circle)
     log.info("payment.tracked", circle=circle)
-    assert json_lines() == [{"event": "log.failed", "fault": "RecursionError"}]
+    failed = {"level": "error", "event": "log.failed", "fault": "RecursionError"}
+    assert json_lines() == [failed]
 
 
 def test_a_closed_stderr_stops_nobody(json_lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +186,43 @@ def test_a_closed_stderr_stops_nobody(json_lines: Lines, monkeypatch: pytest.Mon
         patch.setattr("sys.stderr", closed)
         log.info("payment.tracked")
     assert json_lines() == []
+
+
+# Who watches
+
+
+@pytest.fixture
+def watched() -> Iterator[list[tuple[str, str]]]:
+    """Event and level of each line that a watcher hears of."""
+    heard: list[tuple[str, str]] = []
+    logs.watchers.append(lambda event, line: heard.append((event, line["level"])))
+    yield heard
+    logs.watchers.pop()
+
+
+def test_a_watcher_hears_of_every_line_also_of_those_that_are_not_written(
+    json_lines: Lines, watched: list[tuple[str, str]]
+) -> None:
+    log.debug("retention.completed")
+    log.info("payment.tracked")
+    logging.getLogger("asyncio").error("Task %s was destroyed", "t1")
+    assert watched == [
+        ("retention.completed", "debug"),
+        ("payment.tracked", "info"),
+        ("library.logged", "error"),
+    ]
+    assert [line["event"] for line in json_lines()] == ["payment.tracked", "library.logged"]
+
+
+def test_a_watcher_that_breaks_breaks_nothing_else(json_lines: Lines) -> None:
+    logs.watchers.append(lambda _, line: print(line["red-secret"]))
+    try:
+        log.info("payment.tracked")
+    finally:
+        logs.watchers.pop()
+    failed, tracked = json_lines()
+    assert failed == {"level": "error", "event": "log.failed", "fault": "KeyError"}
+    assert tracked["event"] == "payment.tracked"
 
 
 # What is kept out

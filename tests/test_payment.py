@@ -188,11 +188,13 @@ def test_an_end_keeps_when_it_came_and_how_it_was_learned() -> None:
         assert (p.via, p.final_at, p.reason) == (via, scene.now, reason), cell.name
 
 
-def test_what_is_known_already_changes_nothing_anywhere() -> None:
+def test_what_is_known_already_changes_nothing_but_its_count_anywhere() -> None:
     for start in dict.fromkeys(cell.start for cell in cells()):
         scene = place(start)
         decision = decide(scene.payment, word("Known", scene), scene.now, POLICY)
-        assert decision == Decision(payment=scene.payment), start
+        heard = scene.payment.notifications + 1
+        same = replace(scene.payment, notifications=heard, updated_at=scene.now)
+        assert decision == Decision(payment=same), start
 
 
 @pytest.mark.parametrize("heard", ["CancelConfirmed", "CancelRefused window"])

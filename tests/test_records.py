@@ -53,6 +53,7 @@ FULL = replace(
     found=True,
     confirming_since=1_790_000_000_003,
     paid_seen=True,
+    notifications=4,
     not_found=3,
     attempts=17,
     phase_since=1_790_000_000_013,

@@ -138,7 +138,7 @@ async def test_who_and_why_and_what_the_gateway_said_stand_wherever_one_may_look
         "payment_request_id": "order-1",
         "status": "cancelled",
         "who": "ann",
-        "why": "seen in the bank",
+        "statement": "seen in the bank",
         "heard": "not_yet SUCCESS",
         "forced": False,
     }

@@ -11,6 +11,7 @@ from jobs.commands import carry_out
 from jobs.model import (
     Act,
     Aftercare,
+    CancelState,
     Cause,
     Decision,
     Event,
@@ -34,6 +35,7 @@ from jobs.news import (
     Tick,
     Unusable,
 )
+from jobs.outcome import rfc3339
 from jobs.schedule import MINUTE
 from jobs.step import Step, judge, take, write
 from jobs.tools import Loaded
@@ -83,6 +85,7 @@ def notified(now: Ms, status: str = "S") -> Notification:
         amount=USD,
         sent_at=now,
         received_at=now,
+        digest="0123456789abcdef",
     )
 
 
@@ -217,26 +220,47 @@ async def decided(
     ("message", "event", "fields"),
     [
         (
-            inquiry(NOW, GatewayStatus.PROCESSING),
+            inquiry(NOW, GatewayStatus.PROCESSING, took=12),
             "inquiry.completed",
-            {"heard": "not_yet", "code": "SUCCESS"},
+            {"endpoint": "inquiryPayment", "ms": 12, "heard": "not_yet", "code": "SUCCESS"},
         ),
         (
-            Silence(asked_at=NOW, why="timeout"),
+            Silence(asked_at=NOW, why="timeout", took=2000),
             "inquiry.unanswered",
-            {"why": "timeout", "in_a_row": 1},
+            {"endpoint": "inquiryPayment", "ms": 2000, "why": "timeout", "in_a_row": 1},
         ),
         (
-            CancelAnswer(asked_at=NOW, answered_at=NOW, call=Call.REFUSED, code="ORDER_IS_CLOSED"),
-            "cancel.completed",
-            {"heard": "cancel_refused", "code": "ORDER_IS_CLOSED"},
+            Silence(asked_at=NOW, why="not_connected", to_cancel=True, left=False, took=1),
+            "cancel.unanswered",
+            {"endpoint": "cancel", "ms": 1, "why": "not_connected", "in_a_row": 1},
         ),
-        (notified(NOW, "U"), "notification.applied", {"heard": "hint", "code": "SUCCESS"}),
+        (
+            CancelAnswer(
+                asked_at=NOW, answered_at=NOW, call=Call.REFUSED, code="ORDER_IS_CLOSED", took=34
+            ),
+            "cancel.completed",
+            {"endpoint": "cancel", "ms": 34, "heard": "cancel_refused", "code": "ORDER_IS_CLOSED"},
+        ),
+        (
+            notified(NOW, "U"),
+            "notification.applied",
+            {"body_sha256": "0123456789abcdef", "heard": "hint", "code": "SUCCESS"},
+        ),
+        (
+            order(Ask.RECHECK, NOW),
+            "command.accepted",
+            {"command": "payment.recheck", "command_id": "2-0"},
+        ),
         (order(Ask.CANCEL, NOW), "payment.changed", {"status": "cancelling", "why": "requested"}),
         (
             track(NOW, amount=Money("USD", 1)),
             "command.rejected",
-            {"command": "payment.track", "command_id": "1-0", "reason": "conflict"},
+            {
+                "command": "payment.track",
+                "command_id": "1-0",
+                "reason": "conflict",
+                "message": "this payment is tracked with USD 599; USD 1 is another payment",
+            },
         ),
     ],
 )
@@ -274,6 +298,9 @@ async def test_the_last_line_tells_the_whole_story_once(bench: Bench) -> None:
         "cancel_attempts": 2,
         "payment_id": "gw-1",
         "result_code": "SUCCESS",
+        "notifications": 3,
+        "unanswered": 1,
+        "cancel_state": CancelState.CONFIRMED,
     }
     await decided(bench, **ended)
     await decided(bench, attempts=6)  # aftercare is no second end
@@ -285,9 +312,14 @@ async def test_the_last_line_tells_the_whole_story_once(bench: Bench) -> None:
             "via": None,
             "payment_id": "gw-1",
             "amount": "USD 599",
+            "notifications": 3,
             "inquiries": 5,
+            "unanswered": 1,
             "cancels": 2,
+            "cancel_state": "confirmed",
             "result_code": "SUCCESS",
+            "tracked_at": rfc3339(tracked_at),
+            "closing_time": rfc3339(tracked_at + MINUTE - 7),
             "followed_ms": MINUTE,
             "past_closing_ms": 7,
             **ABOUT,

@@ -16,6 +16,7 @@ from worker.connect import Unsafe
 from worker.facts import TRIED, Facts, ask, glance
 from worker.keys import Keys
 from worker.logs import log
+from worker.outage import Outage
 from worker.probes import Finding, Level
 from worker.replies import text_of
 from worker.rights import Role
@@ -42,13 +43,17 @@ async def admit(
 
     `known` is what the process remembers from before Redis went away.
     """
+    outage = Outage("probes")
     while True:
         await connect.wait_for(redis)
         try:
-            return await _admit(redis, settings, role, known)
+            admitted = await _admit(redis, settings, role, known)
         except (RedisError, OSError) as fault:
-            log.warning("worker.redis_waiting", fault=str(fault)[:200], task="probes")
+            outage.waits(fault)
             await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            outage.answers()
+            return admitted
 
 
 async def watch(redis: Redis, settings: Settings, role: Role, known: Admitted) -> Admitted:

@@ -3,15 +3,18 @@
 arq deletes a job for any other exception.
 """
 
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from arq.worker import Retry
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from jobs.follow import follow
 from jobs.model import Ms
+from jobs.report import report_rejected
 from jobs.schedule import SECOND
 from worker.commands import BadCommand, encode_data, execute, rejection_of
 from worker.logs import log
@@ -21,17 +24,25 @@ COMMAND_RETRY: Ms = 5 * SECOND
 
 
 async def follow_payment(ctx: dict[str, Any], key: str) -> None:
-    """One wake-up of one payment."""
-    try:
-        await follow(key, ctx["tools"])
-    except UnknownSchema as fault:
-        ctx["left_alone"] = True
-        if ctx["other_versions"].is_news(key):
-            log.error("record.unreadable", payment=key, fault=str(fault))
-    except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="follow")
-    except Exception:  # a bug: the lease runs out and another wake-up tries again
-        log.exception("job.failed", payment=key)
+    """One wake-up of one payment; its lines share an id."""
+    with bound_contextvars(wake_id=secrets.token_hex(8)):
+        try:
+            await follow(key, ctx["tools"])
+            ctx["outage"].answers()
+        except UnknownSchema as fault:
+            ctx["left_alone"] = True
+            if ctx["other_versions"].is_news(key):
+                log.error("record.unreadable", **ids_of(key), fault=str(fault))
+        except (RedisError, OSError) as fault:
+            ctx["outage"].waits(fault)
+        except Exception:  # a bug: the lease runs out and another wake-up tries again
+            log.exception("job.failed", task="follow", **ids_of(key))
+
+
+def ids_of(key: str) -> dict[str, str]:
+    """A payment's key, as log lines tell it."""
+    client_id, _, payment_request_id = key.partition(":")
+    return {"client_id": client_id, "payment_request_id": payment_request_id}
 
 
 async def rearm(ctx: dict[str, Any]) -> None:
@@ -42,12 +53,13 @@ async def rearm(ctx: dict[str, Any]) -> None:
     job_id, prefix = ctx["job_id"], ctx["store"].keys.prefix + ":"
     if not job_id.startswith(prefix) or ctx.get("left_alone"):
         return
+    key = job_id.removeprefix(prefix)
     try:
-        await ctx["store"].rearm(job_id.removeprefix(prefix))
+        await ctx["store"].rearm(key)
     except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200], task="rearm")
+        ctx["outage"].waits(fault)
     except Exception:  # a bug: raised from a hook it would end arq's worker
-        log.exception("job.failed", job="rearm")
+        log.exception("job.failed", task="rearm", **ids_of(key))
 
 
 def command_job(type_: str) -> Any:
@@ -59,7 +71,7 @@ def command_job(type_: str) -> Any:
         try:
             done = await _execute_or_reject(type_, text, at, ctx)
         except (RedisError, OSError) as fault:
-            log.warning("worker.redis_waiting", fault=str(fault)[:200], task="command")
+            ctx["outage"].waits(fault)
             raise _again(ctx) from fault
         except UnknownSchema as fault:
             if ctx["other_versions"].is_news(ctx["job_id"]):
@@ -76,8 +88,9 @@ async def _execute_or_reject(type_: str, data: str, at: Ms, ctx: Mapping[str, An
     try:
         return await execute(type_, data, ctx["job_id"], at, ctx["tools"])
     except BadCommand as bad:
-        await ctx["store"].reject(rejection_of(bad, type_, ctx["job_id"]))
-        log.warning("command.rejected", command_id=ctx["job_id"], reason=bad.reason)
+        rejected = rejection_of(bad, type_, ctx["job_id"])
+        await ctx["store"].reject(rejected)
+        report_rejected(log, rejected)
         return True
 
 

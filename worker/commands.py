@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
+from structlog.contextvars import bound_contextvars
 
 from jobs.commands import carry_out
 from jobs.model import Ms, OnTimeout, Rejected
@@ -22,6 +23,7 @@ from jobs.tools import Tools
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
+from worker.outage import Outage
 from worker.records import Damaged, OtherVersions, UnknownSchema
 from worker.replies import text_of
 from worker.store import Store
@@ -213,11 +215,8 @@ def _text(said: Mapping[str, Any], name: str, limit: int) -> str:
 
 async def execute(type_: str, data: str, id_: str, at: Ms, tools: Tools) -> bool:
     """The one code path of every command. False: its payment is not tracked yet, try again."""
-    command = read_command(type_, data, id_, at, tools.accounts)
-    done = await carry_out(command, tools)
-    if done:
-        log.info("command.accepted", command=type_, command_id=id_)
-    return done
+    with bound_contextvars(command_id=id_):
+        return await carry_out(read_command(type_, data, id_, at, tools.accounts), tools)
 
 
 def rejection_of(bad: BadCommand, type_: str, id_: str) -> Rejected:
@@ -245,16 +244,17 @@ class CommandStream:
 
     async def run(self) -> None:
         """Read for ever; when Redis is away, wait and go on."""
-        made = False
+        made, outage = False, Outage("commands")
         while True:
             try:
                 if not made:
                     await make_group(self._redis, self._keys.commands, GROUP)
                     made = True
                 await self.read()
+                outage.answers()
             except (RedisError, OSError) as fault:
                 made = False
-                log.warning("worker.redis_waiting", fault=str(fault)[:200], task="commands")
+                outage.waits(fault)
                 await asyncio.sleep(1)
 
     async def read(self) -> int:
@@ -282,7 +282,7 @@ class CommandStream:
         except UnknownSchema as fault:  # for the other version's worker, which shares this stream
             await self._leave_alone(entry_id, raw, type_, fault)
         except Exception:
-            log.exception("job.failed", job="command", command_id=entry_id)
+            log.exception("job.failed", task="command", command_id=entry_id)
             await self._bury_if_hopeless(entry_id, raw, type_)
         else:
             if done:
@@ -313,7 +313,15 @@ class CommandStream:
             pipe.xadd(self._keys.dead, dead)
             pipe.xack(self._keys.commands, GROUP, entry_id)
             await pipe.execute()
-        log.warning("command.dead", command_id=entry_id, reason=bad.reason, message=bad.message)
+        log.warning(
+            "command.dead",
+            command=type_[:64],
+            command_id=entry_id,
+            reason=bad.reason,
+            message=bad.message,
+            client_id=bad.client_id,
+            payment_request_id=bad.payment_request_id,
+        )
 
     async def _bury_if_hopeless(self, entry_id: str, raw: Mapping[Any, Any], type_: str) -> None:
         pending = await self._redis.xpending_range(

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.logs import log
+from worker.outage import Outage
 from worker.scripts import Confirm
 from worker.sentinel import SENTINEL_SECONDS, PrimaryConnection, PrimaryTlsConnection, Sentinels
 from worker.values import Durability, Persistence, SentinelUrl, sentinel_url
@@ -116,20 +116,18 @@ def client(url: str, tries: int = 2) -> Redis:
 
 async def wait_for(redis: Redis) -> None:
     """Return when Redis answers; until then, say that we wait."""
-    delay, waited = 0.5, False
+    delay, outage = 0.5, Outage("start")
     while True:
         try:
             await redis.ping()
         except (RedisError, OSError) as fault:
             if denied(fault):
                 return  # an answer; what our user may not do is for the probes to say
-            log.warning("worker.redis_waiting", fault=str(fault)[:200])
-            waited = True
+            outage.waits(fault)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5)
         else:
-            if waited:
-                log.info("worker.redis_back")
+            outage.answers()
             return
 
 

@@ -4,8 +4,9 @@ Whatever goes wrong on the way is `Silence`: it says that nothing is known, and 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -47,6 +48,17 @@ class HttpGateway:
         return await self._ask("cancel", body, asked_at, messages.parse_cancel_answer)
 
     async def _ask(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        asked_at: Ms,
+        parse: Callable[[bytes, Ms, Ms | None], A],
+    ) -> A | Silence:
+        began = time.monotonic()
+        answer = await self._answer(endpoint, body, asked_at, parse)
+        return replace(answer, took=round((time.monotonic() - began) * 1000))
+
+    async def _answer(
         self,
         endpoint: Endpoint,
         body: bytes,

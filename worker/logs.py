@@ -1,12 +1,14 @@
-"""What is logged and how: one line per fact on stderr, its name from a closed list.
+"""How it is logged: one line per fact on stderr, its name and fields from a closed list.
 
     from worker.logs import log
     log.info("payment.tracked", client_id=..., payment_request_id=...)
 
-Lines are JSON, or easy on the eye on a terminal. What other libraries log comes out in the same
-form. Secrets, signatures and bodies are taken out on the way.
+What there is to log stands in `worker.events`. Lines are JSON, or easy on the eye on a terminal.
+What other libraries log comes out in the same form. Secrets, signatures and bodies are taken out
+on the way.
 """
 
+import atexit
 import contextlib
 import errno
 import json
@@ -14,141 +16,20 @@ import logging
 import sys
 import textwrap
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from worker.condense import Condenser
 from worker.display import visible
+from worker.events import CONTEXT, EVENTS
 from worker.secrecy import REDACTED, mask_known, mask_looks
 from worker.values import LogFormat, LogLevel
-
-DEBUG, INFO, WARNING, ERROR = LogLevel
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    level: LogLevel
-    meaning: str  #: what happened and, where a person must act, what to do
-
-
-#: Every line there is: dotted facts in the past tense. Whoever logs a new one adds it here.
-EVENTS: Mapping[str, Entry] = {
-    "worker.started": Entry(INFO, "The worker follows payments from here on."),
-    "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended."),
-    "worker.redis_waiting": Entry(
-        WARNING,
-        "Redis does not answer, or refuses; `fault` says which. Whoever says so tries again.",
-    ),
-    "worker.redis_back": Entry(INFO, "Redis answers again."),
-    "worker.failed": Entry(ERROR, "The worker broke and ended. Report the traceback."),
-    "process.stalled": Entry(
-        WARNING, "The process stood still for `seconds`: give it CPU; look for what froze it."
-    ),
-    "process.out_of_files": Entry(
-        ERROR, "No connection can be taken: raise the limit of open files (LimitNOFILE=)."
-    ),
-    "receiver.started": Entry(INFO, "The receiver takes notifications from here on."),
-    "receiver.stopped": Entry(INFO, "The receiver answered its last request and ended."),
-    "receiver.store_down": Entry(
-        WARNING, "Redis could not keep a notification: answered 503, the gateway sends it again."
-    ),
-    "receiver.failed": Entry(ERROR, "The receiver broke on a request. Report the traceback."),
-    "process.failed": Entry(ERROR, "The process broke and ended. Report the traceback."),
-    "settings.rejected": Entry(ERROR, "The settings cannot be used. Mend each fault and restart."),
-    "notification.accepted": Entry(INFO, "A genuine notification is kept and acknowledged."),
-    "notification.rejected": Entry(WARNING, "A message that nothing proves genuine was refused."),
-    "notification.encrypted": Entry(
-        ERROR, "An encrypted message was refused. Ask the gateway not to encrypt notifications."
-    ),
-    "notification.ignored": Entry(WARNING, "A genuine notification of a kind that is not ours."),
-    "notification.quarantined": Entry(
-        WARNING, "A genuine notification could not be understood. It is kept: look at it."
-    ),
-    "notification.never_tracked": Entry(
-        ERROR, "Notifications of payments that nobody tracked went to quarantine after 72 h."
-    ),
-    "notification.applied": Entry(INFO, "A payment's record has taken in a notification."),
-    "http.malformed": Entry(WARNING, "Something that is no HTTP request came in."),
-    "http.parser_weak": Entry(
-        WARNING,
-        "aiohttp parses HTTP in Python, the weaker way: unset AIOHTTP_NO_EXTENSIONS, or install"
-        " a wheel of aiohttp for this platform.",
-    ),
-    "receiver.crowded": Entry(
-        WARNING, "Too many connections: `ended` of them were closed, the longest idle first."
-    ),
-    "payment.tracked": Entry(INFO, "A payment is followed from here on."),
-    "payment.changed": Entry(INFO, "A payment has another status."),
-    "payment.final": Entry(INFO, "A payment ended; the line tells its whole story."),
-    "payment.resolved": Entry(
-        WARNING,
-        "A person decided about a payment: `who`, `why`, and what the gateway said before, `heard`;"
-        " `forced` if it need not agree.",
-    ),
-    "payment.alarmed": Entry(ERROR, "A payment needs a person. Look at its timeline."),
-    "payment.stuck": Entry(
-        ERROR,
-        "A payment is open ten minutes after its closing time. Its history tells why; said once.",
-    ),
-    "account.unknown": Entry(ERROR, "A payment's client id has no settings here. Add its account."),
-    "inquiry.completed": Entry(INFO, "The gateway answered an inquiry."),
-    "inquiry.unanswered": Entry(WARNING, "An inquiry got no answer that counts; it is repeated."),
-    "cancel.sent": Entry(INFO, "A cancel is about to leave."),
-    "cancel.completed": Entry(INFO, "The gateway answered a cancel."),
-    "outcome.published": Entry(INFO, "The merchant was told something about a payment."),
-    "command.accepted": Entry(INFO, "A command was carried out."),
-    "command.rejected": Entry(WARNING, "A command was not carried out; the merchant was told why."),
-    "command.dead": Entry(WARNING, "A command cannot be understood. It is kept: mend its sender."),
-    "sweep.completed": Entry(WARNING, "Overdue payments whose job was lost were woken."),
-    "sweep.failed": Entry(ERROR, "A sweep broke; the next one follows. Report the traceback."),
-    "sweep.stalled": Entry(
-        ERROR,
-        "This worker's sweep hangs or fails: lost wake-ups are not mended. See the warnings before;"
-        " if there are none, restart the worker.",
-    ),
-    "sweep.missing": Entry(
-        ERROR, "No worker has swept for minutes: payments are not followed. Start a worker."
-    ),
-    "watch.failed": Entry(ERROR, "Looking for stuck payments broke. Report the traceback."),
-    "commands.failed": Entry(ERROR, "Reading commands broke; it goes on. Report the traceback."),
-    "job.failed": Entry(ERROR, "A job broke and is repeated. Report the traceback."),
-    "record.unreadable": Entry(
-        ERROR,
-        "A record of another version, or a damaged one, is left alone; `fault` says which."
-        " Upgrade this process, or mend the record.",
-    ),
-    "record.missing": Entry(
-        ERROR,
-        "Payments to be followed have no record: it was deleted or evicted. Track them again.",
-    ),
-    "retention.completed": Entry(DEBUG, "What was kept long enough was deleted."),
-    "retention.skipped": Entry(
-        WARNING, "A key is not as it should be, and was passed by; `fault` says what is wrong."
-    ),
-    "retention.failed": Entry(ERROR, "Housekeeping broke; it is repeated. Report the traceback."),
-    "probes.passed": Entry(INFO, "Redis, clocks and keys are as they must be."),
-    "probe.warned": Entry(WARNING, "Something may be unsafe. Do what the line says."),
-    "probe.alarmed": Entry(
-        ERROR, "Something is unsafe; at a start this ends the process. Do what the line says."
-    ),
-    "probe.failed": Entry(ERROR, "A probe broke; it is repeated. Report the traceback."),
-    "redis.nearly_full": Entry(
-        WARNING, "Redis takes no writes when it is full. Give it more memory."
-    ),
-    "store.lost": Entry(
-        ERROR, "Redis no longer holds what it held: flushed, or another one. Restore it."
-    ),
-    "store.empty": Entry(WARNING, "Redis holds nothing of ours: a first start, or data was lost."),
-    "library.logged": Entry(WARNING, "A library we use said something; `message` holds it."),
-    "log.failed": Entry(ERROR, "A line could not be written. Report its fault."),
-    "log.unregistered": Entry(ERROR, "A line is not on this list. Report its name."),
-}
 
 #: Names under which a secret, or a payment's details, might be logged by mistake.
 HIDDEN = frozenset(
@@ -157,35 +38,45 @@ HIDDEN = frozenset(
 #: arq logs the arguments of its jobs at info. aiohttp's access log would repeat our own lines.
 QUIET = {"arq": logging.WARNING, "aiohttp.access": logging.WARNING}
 
-
-OUT_OF_FILES_SECONDS = 10.0  #: until that is said again
+#: Who hears of every line, also of those that are not written: called with the event and the line.
+watchers: list[Callable[[str, Mapping[str, Any]], None]] = []
 
 log = cast(BoundLogger, structlog.get_logger("reconciler"))
 
 
 def configure(
-    log_format: LogFormat = LogFormat.AUTO, level: LogLevel = INFO, *, strict: bool = False
+    log_format: LogFormat = LogFormat.AUTO,
+    level: LogLevel = LogLevel.INFO,
+    *,
+    condensed: bool = True,
+    strict: bool = False,
 ) -> None:
-    """Send every log line of the process to stderr. `strict`, for tests: unknown names raise."""
+    """Send every log line of the process to stderr.
+
+    `condensed`: what repeats is counted, see `worker.condense`. `strict`, for tests: what is not
+    declared in `worker.events` raises.
+    """
     structlog.configure(
         processors=[
-            check_name if strict else mark_unknown_name,
-            structlog.stdlib.filter_by_level,
+            check_line if strict else mark_unknown_name,
             structlog.contextvars.merge_contextvars,
+            add_trace,
             structlog.stdlib.add_log_level,
+            tell_watchers,
+            structlog.stdlib.filter_by_level,
             ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=BoundLogger,
     )
+    _condenser.tell()  # what was counted before belongs to the log as it was
     handler = ToStderr()
-    handler.setFormatter(_formatter(log_format))
+    handler.setFormatter(_formatter(log_format, condensed))
     root = logging.getLogger()
     root.handlers = [h for h in root.handlers if not isinstance(h, ToStderr)] + [handler]
     root.setLevel(level.upper())
     for name, at_least in QUIET.items():
         logging.getLogger(name).setLevel(at_least)
-    logging.getLogger("asyncio").addFilter(_not_again)
 
 
 class ToStderr(logging.Handler):
@@ -194,19 +85,43 @@ class ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
+        except structlog.DropEvent:  # counted instead
+            return
         except Exception as fault:
-            text = json.dumps({"event": "log.failed", "fault": type(fault).__name__})
-        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
-            print(mask_known(text), file=sys.stderr, flush=True)
+            text = _failed(fault)
+        _print(text)
 
 
-def check_name(_: WrappedLogger, method: str, line: EventDict) -> EventDict:
-    """Raise if the line is not on the list, or is logged at another level than the list says."""
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
+        print(mask_known(text), file=sys.stderr, flush=True)
+
+
+def _failed(fault: Exception) -> str:
+    return json.dumps({"level": "error", "event": "log.failed", "fault": type(fault).__name__})
+
+
+def tell_watchers(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Before any line is left out. What breaks in a watcher must not break who logs."""
+    for watcher in watchers:
+        try:
+            watcher(line["event"], line)
+        except Exception as fault:
+            _print(_failed(fault))
+    return line
+
+
+def check_line(_: WrappedLogger, method: str, line: EventDict) -> EventDict:
+    """Raise if the line is not on the list, or not as the list says: its level, its fields."""
     name, level = line["event"], _LEVEL_OF.get(method, method)
     if name not in EVENTS:
-        raise ValueError(f"{name!r} is not in logs.EVENTS: add it")
-    if EVENTS[name].level != level:
-        raise ValueError(f"{name} is logged at {level}, in logs.EVENTS it is {EVENTS[name].level}")
+        raise ValueError(f"{name!r} is not in worker.events: add it")
+    entry = EVENTS[name]
+    if entry.level not in (None, level):
+        raise ValueError(f"{name} is logged at {level}, in worker.events it is {entry.level}")
+    declared = {*entry.fields.split(), *CONTEXT.split(), "event", "exc_info"}
+    if undeclared := line.keys() - declared:
+        raise ValueError(f"{name} is logged with {sorted(undeclared)}: add it in worker.events")
     return line
 
 
@@ -217,10 +132,34 @@ def mark_unknown_name(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     return {**line, "event": "log.unregistered", "unregistered": line["event"]}
 
 
+def add_trace(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """The ids of OpenTelemetry, if whoever started this process has brought it along."""
+    telemetry = sys.modules.get("opentelemetry.trace")
+    if telemetry is None:
+        return line
+    span = telemetry.get_current_span().get_span_context()
+    if not span.is_valid:
+        return line
+    return {**line, "trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+
+
+def condense(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    if _condenser.passes(line):
+        return line
+    raise structlog.DropEvent
+
+
+def _say_condensed(level: str, facts: dict[str, Any]) -> None:
+    getattr(log, level)("log.condensed", **facts)
+
+
+_condenser = Condenser(_say_condensed)
+atexit.register(_condenser.tell)
+
 _LEVEL_OF = {"exception": "error", "critical": "error", "fatal": "error", "warn": "warning"}
 
 
-def _formatter(log_format: LogFormat) -> ProcessorFormatter:
+def _formatter(log_format: LogFormat, condensed: bool) -> ProcessorFormatter:
     on_terminal = sys.stderr.isatty()
     console = log_format == LogFormat.CONSOLE or (log_format == LogFormat.AUTO and on_terminal)
     renderer: Processor = structlog.processors.JSONRenderer(default=str)
@@ -232,9 +171,15 @@ def _formatter(log_format: LogFormat) -> ProcessorFormatter:
             exception_formatter=structlog.dev.plain_traceback,  # others show variables: keys
         )
     return ProcessorFormatter(
-        foreign_pre_chain=[adopt],
+        foreign_pre_chain=[
+            adopt,
+            structlog.contextvars.merge_contextvars,
+            add_trace,
+            tell_watchers,
+        ],
         pass_foreign_args=True,
         processors=[
+            *([condense] if condensed else []),
             stamp,
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
@@ -257,7 +202,7 @@ def adopt(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         line["message"], line["exc_info"] = str(error), None
         return {**line, "level": "warning", "logger": "asyncio", "event": "library.logged"}
     if _out_of_files(record):
-        return {**line, "event": "process.out_of_files", "level": ERROR, "exc_info": None}
+        return {**line, "event": "process.out_of_files", "level": "error", "exc_info": None}
     said = {"level": record.levelname.lower(), "logger": record.name, "message": line["event"]}
     return {**line, **said, "event": "library.logged"}
 
@@ -274,19 +219,6 @@ def _server_trouble(record: logging.LogRecord) -> EventDict:
 def _out_of_files(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
-
-
-_told_at = -OUT_OF_FILES_SECONDS
-
-
-def _not_again(record: logging.LogRecord) -> bool:
-    """asyncio says for every connection that waits, each second, that there are no more files."""
-    global _told_at
-    if _out_of_files(record):
-        if record.created - _told_at < OUT_OF_FILES_SECONDS:
-            return False
-        _told_at = record.created
-    return True
 
 
 def stamp(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

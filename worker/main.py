@@ -12,13 +12,14 @@ import platform
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from arq.worker import Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.contextvars import bind_contextvars
 
 from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE, SECOND, Policy
@@ -26,20 +27,24 @@ from jobs.stuck import report_stuck
 from jobs.sweep import sweep
 from jobs.tools import LEASE, Account, Tools
 from worker import admission, connect, queue, stalls
+from worker.admin import admin_port
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
 from worker.gateway import HttpGateway, open_session
+from worker.health import Health
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
 from worker.logs import configure, log, take_over
+from worker.outage import Outage
 from worker.receiver import Trust, start_receiver
 from worker.records import OtherVersions
 from worker.rights import Role
 from worker.settings import Account as AccountSettings
 from worker.settings import BadSettings, Need, Settings, load
 from worker.store import Store
+from worker.tasks import CANCEL_AGAIN_SECONDS, end
 from worker.watch import WATCH_EVERY, Lookout, Pulse, check_sweep
 
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
@@ -51,9 +56,6 @@ DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
 COMMANDS_AGAIN: Ms = SECOND  #: after a bug in reading the commands; it never ends otherwise
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
-#: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
-#: the send ends (github.com/python/cpython/issues/86296): what must end is cancelled once more.
-CANCEL_AGAIN_SECONDS = 0.5
 BAD_SETTINGS = 3  #: the exit code of a process that cannot use its settings
 UNSAFE = 5  #: the exit code of a process that a check has ended
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
@@ -116,29 +118,34 @@ async def every(
     delay: Ms, work: Callable[[], Awaitable[Any]], event: str, pulse: Pulse | None = None
 ) -> None:
     """Do `work` again and again; a failure is a line in the log, not the end."""
+    outage = Outage(event.partition(".")[0])
     while True:
         try:
             await work()
         except (RedisError, OSError) as fault:
-            log.warning("worker.redis_waiting", fault=str(fault)[:200])
+            outage.waits(fault)
         except connect.Unsafe:
             raise
         except Exception:
             log.exception(event)
         else:
+            outage.answers()
             if pulse:
                 pulse.beat()
         await asyncio.sleep(delay / 1000)
 
 
-def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine[Any, Any, None]]:
+def companions(
+    settings: Settings, tools: Tools, store: Store, jobs: Outage, pulse: Pulse
+) -> list[Coroutine[Any, Any, None]]:
     """The command stream, the sweep, the housekeeping, and who looks after the sweep."""
-    redis, pulse = store.redis, Pulse(settings.sweep_every)
+    redis = store.redis
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
 
     async def swept() -> None:
         await sweep(tools)
+        jobs.answers()  # it writes what jobs write, and comes round where none of them is due
 
     async def housekept() -> None:
         await keep_house(redis, store, settings.retention)
@@ -153,28 +160,47 @@ def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine
         every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
         every(WATCH_EVERY, watched, "watch.failed"),
-        stalls.watch("worker"),
+        stalls.watch(),
     ]
 
 
 async def start(ctx: dict[str, Any]) -> None:
     """arq's on_startup: open the tools and start what runs beside the jobs."""
     settings: Settings = ctx["settings"]
+    bind_contextvars(role=Role.WORKER.value)
     warn_of_weak_parser()
     stack = ctx["stack"] = contextlib.AsyncExitStack()
+    health = await _health(ctx, stack)
     tools, store = await stack.enter_async_context(open_tools(settings))
     known = ctx.get("admitted") or await admission.admit(store.redis, settings, Role.WORKER)
     store.confirm = known.confirm
     ctx |= {"tools": tools, "store": store, "admitted": known}
     ctx["other_versions"] = OtherVersions()
+    jobs = ctx.setdefault("outage", Outage("jobs"))
     for group in settings.outcome_groups:
         await make_group(store.redis, store.keys.outcomes, group)
     work = asyncio.current_task()
     assert work
-    beside = [*companions(settings, tools, store), _watch_or_end(ctx, work), _cancel_again(work)]
+    health.admitted, health.pulse = True, Pulse(settings.sweep_every)
+    stack.callback(_not_ready, health)
+    beside = companions(settings, tools, store, jobs, health.pulse)
+    beside += [_watch_or_end(ctx, work), _cancel_again(work)]
     tasks = [asyncio.create_task(task) for task in beside]
-    stack.push_async_callback(_end, tasks)
+    stack.push_async_callback(end, tasks)
     log.info("worker.started", accounts=list(tools.accounts), pid=os.getpid())
+
+
+async def _health(ctx: dict[str, Any], stack: contextlib.AsyncExitStack) -> Health:
+    """That of our process; arq's own command line brings none, so the admin port opens here."""
+    if "health" not in ctx:
+        ctx["health"] = Health(sweeps=True)
+        await stack.enter_async_context(admin_port(ctx["settings"], Role.WORKER, ctx["health"]))
+    found: Health = ctx["health"]
+    return found
+
+
+def _not_ready(health: Health) -> None:
+    health.admitted, health.pulse = False, None
 
 
 async def _watch_or_end(ctx: dict[str, Any], work: "asyncio.Task[Any]") -> None:
@@ -208,16 +234,6 @@ async def _watch(store: Store, settings: Settings, role: Role, known: Admitted) 
         store.confirm = known.confirm
 
     await every(settings.sweep_every, looked, "probe.failed")
-
-
-async def _end(tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    """Cancel until they end: a first cancel may be lost, see `CANCEL_AGAIN_SECONDS`."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def stop(ctx: dict[str, Any]) -> None:
@@ -261,11 +277,32 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
 
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
-    """Run until `stopping` is set; when Redis goes away, wait for it and start afresh.
+    """Run until `stopping` is set; when Redis goes away, wait for it and start afresh."""
+    bind_contextvars(role=Role.WORKER.value)
+    health = Health(sweeps=True)
+    async with admin_port(settings, Role.WORKER, health), _stops(health, stopping):
+        await _rounds(settings, stopping, health)
 
-    arq's worker ends whenever Redis does, so each round has a new one.
-    """
+
+@contextlib.asynccontextmanager
+async def _stops(health: Health, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Who asks learns at once that a process is about to end: it drains for a while."""
+
+    async def look() -> None:
+        await stopping.wait()
+        health.stopping = True
+
+    looking = asyncio.ensure_future(look())
+    try:
+        yield
+    finally:
+        await end([looking])
+
+
+async def _rounds(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
+    """arq's worker ends whenever Redis does, so each round has a new one."""
     probe = connect.client(settings.redis_url, tries=0)
+    outage = Outage("jobs")
     known: Admitted | None = None
     stopped = asyncio.ensure_future(stopping.wait())
     asked: list[asyncio.Future[Any]] = [stopped]
@@ -276,10 +313,11 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             if not stopping.is_set():
                 ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
+                ctx |= {"outage": outage, "health": health}
                 await _work(_new_worker(settings, ctx), stopping)
                 known = ctx["admitted"]
     finally:
-        await _end(asked)
+        await end(asked)
         await probe.aclose()
 
 
@@ -307,7 +345,7 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
         if not stopping.is_set():
             raise
     except (RedisError, OSError) as fault:
-        log.warning("worker.redis_waiting", fault=str(fault)[:200])
+        worker.ctx["outage"].waits(fault)
         await asyncio.sleep(RESTART_SECONDS)
     except connect.Unsafe:
         raise  # a fault of the deployment, not ours: its message is enough
@@ -345,6 +383,13 @@ async def _close(worker: Worker) -> None:
 
 async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     """Receive notifications until `stopping` is set. Without Redis every one is answered 503."""
+    bind_contextvars(role=Role.RECEIVER.value)
+    health = Health()
+    async with admin_port(settings, Role.RECEIVER, health), _stops(health, stopping):
+        await _receive(settings, stopping, health)
+
+
+async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
     redis = connect.client(settings.redis_url, tries=1)
     store = store_of(settings, redis)
     trust = Trust(
@@ -354,10 +399,10 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     )
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
-    checking = asyncio.ensure_future(_check(store, settings))
+    checking = asyncio.ensure_future(_check(store, settings, health))
     watches = (
         every(WATCH_EVERY, Lookout(redis, store.keys).look, "watch.failed"),
-        stalls.watch("receiver"),
+        stalls.watch(),
     )
     watching = [asyncio.ensure_future(watch) for watch in watches]
     log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
@@ -367,16 +412,16 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
         if checking.done():
             checking.result()  # raises: Redis is unsafe
     finally:
-        await _end([stopped, checking, *watching])
+        await end([stopped, checking, *watching])
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())
 
 
-async def _check(store: Store, settings: Settings) -> None:
+async def _check(store: Store, settings: Settings, health: Health) -> None:
     """For as long as the receiver runs; until Redis is probed, each write waits for WAITAOF."""
     known = await admission.admit(store.redis, settings, Role.RECEIVER)
-    store.confirm = known.confirm
+    store.confirm, health.admitted = known.confirm, True
     await _watch(store, settings, Role.RECEIVER, known)
 
 
@@ -400,7 +445,7 @@ def __getattr__(name: str) -> Any:
     except BadSettings as bad:
         print(f"reconciler: {bad.message}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
-    configure(settings.log_format, settings.log_level)
+    configure(settings.log_format, settings.log_level, condensed=settings.log_condensed)
     take_over()
     _speak_for_arq()
     return worker_settings(settings) | {

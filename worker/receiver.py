@@ -8,7 +8,7 @@ Source: docs.antom.com/ac/ams/paymentrn_online
 """
 
 import asyncio
-import hashlib
+import secrets
 import ssl
 import time
 from collections.abc import Coroutine, Iterator, Mapping
@@ -20,14 +20,16 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import parse_mimetype
 from aiohttp.typedefs import Handler
 from redis.exceptions import RedisError
+from structlog.contextvars import bind_contextvars
 
 from jobs.news import Notification, Unusable
-from worker import messages, times
+from worker import messages, signature, times
+from worker.events import EVENTS
 from worker.http_server import serve
-from worker.logs import EVENTS, log
+from worker.logs import log
 from worker.messages import ACK
 from worker.signature import Reason, Signed, Untrusted, verify
-from worker.store import Store, write_mail
+from worker.store import Store, digest, short_digest, write_mail
 from worker.strict_json import Unreadable
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Visit:
         """The one canonical line of this request."""
         took = round((time.monotonic() - self.started) * 1000, 1)
         line = {"peer": self.request.remote, "ms": took} | self.facts | facts
-        getattr(log, EVENTS[event].level)(event, **line)
+        getattr(log, EVENTS[event].level or "info")(event, **line)
 
 
 def create_app(trust: Trust, store: Store) -> web.Application:
@@ -101,6 +103,8 @@ def create_app(trust: Trust, store: Store) -> web.Application:
     # No route but a middleware: it sees every request, also one whose target is no path.
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.Response:  # noqa: ARG001
+        # Each request binds its own: what aiohttp says of one that broke still has its id.
+        bind_contextvars(request_id=secrets.token_hex(8))
         return await _receive(Visit(request), trust, store, turns)
 
     app = web.Application(middlewares=[handle])
@@ -114,13 +118,13 @@ async def _receive(
     """Verify and keep one message, and answer it."""
     try:
         message = await _verified(visit, trust)
-        result = await _in_time(_keep_in_turn(visit, message, store, turns))
+        event = await _in_time(_keep_in_turn(visit, message, store, turns))
     except Untrusted as doubt:
         return _refuse(visit, doubt.reason)
     except (RedisError, OSError) as fault:
         visit.tell("receiver.store_down", fault=type(fault).__name__)
         return _later()
-    visit.tell(f"notification.{result}")
+    visit.tell(event)
     return web.Response(body=ACK, content_type="application/json")
 
 
@@ -130,8 +134,9 @@ async def _without_banner(_: web.Request, response: web.StreamResponse) -> None:
 
 def _refuse(visit: Visit, reason: Reason) -> web.Response:
     status, hint = REFUSALS[reason]
-    event = "encrypted" if reason is Reason.ENCRYPTED else "rejected"
-    visit.tell(f"notification.{event}", reason=reason.value, status=status.value)
+    encrypted = reason is Reason.ENCRYPTED
+    event = "notification.encrypted" if encrypted else "notification.rejected"
+    visit.tell(event, reason=reason.value, http_status=status.value)
     answer = web.json_response({"error": reason.value, "message": hint}, status=status)
     if reason in (Reason.TOO_LARGE, Reason.BODY_TIMEOUT, Reason.BODY_CUT):
         answer.force_close()  # the rest of the body is not worth waiting for
@@ -170,7 +175,7 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
     visit.facts["client_id"] = client_id
     # 3. Its body is not too long and there in time.
     body = await _body(request)
-    visit.facts |= {"bytes": len(body), "body_sha256": _digest(body)[:16]}
+    visit.facts |= {"bytes": len(body), "body_sha256": short_digest(body)}
     # 4. The signature covers the path that the gateway called. Nothing says whether a query is
     #    signed with it: the path as received is tried first, then the path alone.
     doubt = Untrusted(Reason.SIG_MISMATCH)
@@ -181,6 +186,7 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
         except Untrusted as why:
             doubt = why
         else:
+            visit.facts["key_version"], _ = signature.parse_signature(header)
             return message
     raise doubt
 
@@ -243,7 +249,7 @@ async def _body(request: web.Request) -> bytes:
 async def _in_time(keeping: Coroutine[Any, Any, str]) -> str:
     """The result, or TimeoutError after `KEEP_SECONDS`, also where `keeping` does not end then.
 
-    redis-py loses a cancel now and then, see `worker.main.CANCEL_AGAIN_SECONDS`.
+    redis-py loses a cancel now and then, see `worker.tasks.CANCEL_AGAIN_SECONDS`.
     """
     task = asyncio.ensure_future(keeping)
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # it was heard
@@ -264,37 +270,33 @@ async def _keep_in_turn(
 
 
 async def _keep(visit: Visit, message: Signed, store: Store) -> str:
-    """Write the message down, safely; the last part of the log event's name."""
+    """Write the message down, safely; the event that tells of it."""
     received_at = store.now()
     client_id, body = message.client_id, message.body
     sent_at = times.parse_time(message.time)
+    visit.facts["age_ms"] = None if sent_at is None else received_at - sent_at
     try:
         said = messages.parse_notification(body, sent_at, received_at, client_id)
     except Unreadable as unreadable:
-        await store.quarantine(client_id, unreadable.why, body)
+        visit.facts["result"] = await store.quarantine(client_id, unreadable.why, body)
         visit.facts["reason"] = unreadable.why
-        return "quarantined"
+        return "notification.quarantined"
     visit.facts["payment_request_id"] = said.payment_request_id
     visit.facts["kind"] = said.kind if not isinstance(said, Unusable) else ""
     ours = isinstance(said, Notification | Unusable)
     if not said.payment_request_id:
-        return "ignored"
-    result = await store.receive(
+        return "notification.ignored"
+    visit.facts["result"] = await store.receive(
         f"{client_id}:{said.payment_request_id}",
         write_mail(received_at, message.time, body),
-        _digest(body),
+        digest(body),
         parks=ours,
         quarantine=(said.why, body) if isinstance(said, Unusable) else None,
     )
-    visit.facts["result"] = result
     if isinstance(said, Unusable):
         visit.facts["reason"] = said.why
-        return "quarantined"
-    return "accepted" if ours else "ignored"
-
-
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+        return "notification.quarantined"
+    return "notification.accepted" if ours else "notification.ignored"
 
 
 # Serve

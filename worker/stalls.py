@@ -12,11 +12,11 @@ EVERY_SECONDS = 1.0
 STALLED_SECONDS = 3.0  #: a fifth of a lease; a busy machine or a large collection take less
 
 
-async def watch(part: str) -> None:
-    """Log each time that `part` of the reconciler did not run for `STALLED_SECONDS` or longer."""
+async def watch() -> None:
+    """Log each time that worker or receiver did not run for `STALLED_SECONDS` or longer."""
     while True:
         before = time.monotonic()
         await asyncio.sleep(EVERY_SECONDS)
         late = time.monotonic() - before - EVERY_SECONDS
         if late >= STALLED_SECONDS:
-            log.warning("process.stalled", part=part, seconds=round(late, 1))
+            log.warning("process.stalled", seconds=round(late, 1))

@@ -87,14 +87,15 @@ class Store:
     async def _load(self, key: str, lease: str) -> Loaded | None:
         k, client_id = self.keys, key.partition(":")[0]
         names = [k.payment(key), k.inbox(key), k.open, k.brake]
-        _, flat, inbox, misses = await self._run("claim", names, [key, client_id, lease, SCHEMA])
+        args = [key, client_id, lease, SCHEMA]
+        _, flat, inbox, misses, late = await self._run("claim", names, args)
         if not flat:
             if misses < 0:
                 _report_missing([key])
             return None
         payment = records.read(key, flat)
         mail = tuple(read_mail(client_id, payment.payment_request_id, raw) for raw in inbox)
-        return Loaded(payment=payment, inbox=mail, misses=int(misses))
+        return Loaded(payment=payment, inbox=mail, misses=int(misses), late=int(late))
 
     async def save(
         self,
@@ -213,17 +214,27 @@ class Store:
         answer = await self._run("receive", [*names, k.quarantine], args, True)
         return text_of(answer[1])
 
-    async def quarantine(self, client_id: str, reason: str, body: bytes) -> None:
+    async def quarantine(self, client_id: str, reason: str, body: bytes) -> str:
         """Keep a verified message that names no payment, safely, and once however often it comes.
 
         Who has caught one could fill Redis with it otherwise.
         """
-        digest = hashlib.sha256(body).hexdigest()
         no_payment = f"{client_id}:"
-        await self.receive(no_payment, "", digest, parks=False, quarantine=(reason, body))
+        kept = (reason, body)
+        return await self.receive(no_payment, "", digest(body), parks=False, quarantine=kept)
 
 
 # Mail: a verified notification in an inbox
+
+
+def digest(body: bytes) -> str:
+    """By which a notification is known again."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def short_digest(body: bytes) -> str:
+    """The same, as long as a person needs it to follow one from the receiver to the worker."""
+    return digest(body)[:16]
 
 
 def write_mail(received_at: Ms, time_: str, body: bytes) -> str:
@@ -238,9 +249,9 @@ def read_mail(client_id: str, payment_request_id: str, raw: bytes | str) -> Mess
         at = mail["at"]
         if type(at) is not int or not 0 <= at <= times.MAX_TIME:
             raise ValueError("at is no time")
-        return messages.parse_notification(
-            mail["body"].encode(), times.parse_time(mail["time"]), at, client_id
-        )
+        body = mail["body"].encode()
+        message = messages.parse_notification(body, times.parse_time(mail["time"]), at, client_id)
+        return replace(message, digest=short_digest(body))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         return Unusable(payment_request_id=payment_request_id, why=str(fault))
 

@@ -10,6 +10,7 @@ from typing import Any
 from jobs.model import FINAL
 from tests.chaos.merchant import Seen, Wish
 from tests.chaos.world import CLIENT_ID, GRACE_SECONDS, World
+from tests.log_events import check_facts
 from worker.commands import GROUP
 from worker.mock_gateway import Truth, agrees
 from worker.views import story
@@ -274,8 +275,9 @@ def faults_in_logs(folder: Path) -> list[Finding]:
 def _fault_in(line: str) -> str:
     try:
         said = json.loads(line)
-    except ValueError:
-        return f"not JSON: {line[:200]}"
+        check_facts(said)
+    except ValueError as fault:
+        return f"{fault}: {line[:200]}"
     event = said.get("event", "")
     odd = event.endswith(".failed") or event in ("log.unregistered", "record.unreadable")
     bad = said.get("level") in ("error", "critical") and event not in EXPECTED_ERRORS

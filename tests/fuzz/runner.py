@@ -212,7 +212,7 @@ def counted_lines(report: Report) -> Iterator[None]:
     """Takes the log lines: each is counted, and none may hold what was sent."""
 
     def take(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
-        logs.check_name(logger, method, line)
+        logs.check_line(logger, method, line)
         report.lines += 1
         told = repr(line)
         if "signature=" in told or "paymentAmount" in told:

@@ -290,7 +290,7 @@ class Oracle:
     def ack(self, key: str, body: bytes, kept: str) -> None:
         """I3: at the moment of the ack the message is on the disk, whole."""
         server, keys, digest = self.world.server, self.world.keys, digest_of(body)
-        if kept == "quarantined":
+        if kept == "notification.quarantined":
             stream = server.on_disk(keys.quarantine)
             entries = stream.entries if isinstance(stream, Stream) else []
             bodies = [fields.get("body") for _, fields in entries]

@@ -333,23 +333,24 @@ def _publish(server: Server, stream: str, flat: Sequence[str]) -> None:
 def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     payment, inbox, open_, brake = keys
     id_, client, lease, schema = args
-    now = server.clock()
+    now, late = server.clock(), 0
     if lease != "":
         due = server.zscore(open_, id_)
         if due is None or due > now:
-            return [[], [], 0]
+            return [[], [], 0, 0]
         if not server.exists(payment):
             server.zrem(open_, id_)
-            return [[], [], -1]
+            return [[], [], -1, 0]
         if server.hget(payment, "schema") != schema:
-            return [server.hgetall(payment), [], 0]
+            return [server.hgetall(payment), [], 0, 0]
+        late = now - int(due)
         server.zadd(open_, now + int(lease), id_)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
         if server.watch is not None:
             server.watch.claimed(id_)
     misses = int(server.hget(brake, client) or 0)
-    return [server.hgetall(payment), server.lrange(inbox), misses]
+    return [server.hgetall(payment), server.lrange(inbox), misses, late]
 
 
 def due(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -434,6 +435,26 @@ def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
             history = server.lrange(timeline + id_)[-lines:]
             found.append([id_, overdue(id_), server.hgetall(payment + id_), history])
     return [len(ids), found]
+
+
+def census(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    """A set so small is one page."""
+    stem, _, _, after, most = args
+    now, overdue = server.clock(), 0
+    groups: dict[tuple[str, ...], list[tuple[int, str]]] = {}
+    for id_ in server.zrange(keys[0]):
+        names = ("status", "aftercare", "schema", "trackedAt", "closingTime")
+        *group, tracked, closing = (server.hget(stem + id_, name) or "" for name in names)
+        groups.setdefault(tuple(group), []).append((int(tracked or -1), id_))
+        waits = group[0] in ("pending", "cancelling") and closing
+        overdue += bool(waits and now - int(closing) > int(after))
+    counts = [[*group, len(ids)] for group, ids in groups.items()]
+    old = [
+        [*group[:2], id_, at]
+        for group, ids in groups.items()
+        for at, id_ in sorted(one for one in ids if one[0] >= 0)[: int(most)]
+    ]
+    return ["0", overdue, counts, old]
 
 
 def told(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -561,5 +582,18 @@ def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 TWINS: dict[str, Twin] = {
     twin.__name__: twin
-    for twin in (append, claim, due, erase, overdue, rearm, receive, save, stuck, told, unpark)
+    for twin in (
+        append,
+        census,
+        claim,
+        due,
+        erase,
+        overdue,
+        rearm,
+        receive,
+        save,
+        stuck,
+        told,
+        unpark,
+    )
 }

@@ -24,8 +24,10 @@ from redis.exceptions import RedisError
 
 import worker.arq_jobs
 import worker.commands
+import worker.gateway
 import worker.housekeeping
 import worker.main
+import worker.outage
 import worker.receiver
 import worker.store
 from jobs.model import Ms
@@ -43,6 +45,7 @@ from worker.commands import CommandStream
 from worker.gateway import HttpGateway
 from worker.housekeeping import _unpark
 from worker.keys import Keys
+from worker.outage import Outage
 from worker.receiver import Visit
 from worker.records import OtherVersions
 from worker.scripts import Confirm, NotDurable
@@ -493,6 +496,7 @@ class Worker(Shell):
             "tools": self.tools,
             "store": store,
             "other_versions": OtherVersions(),
+            "outage": Outage("jobs"),
         }
         commands = CommandStream(store.redis, store, store.keys, self.tools, self.name)
         self.spawn(commands.run())
@@ -672,7 +676,7 @@ class Receiver(Shell):
         result = str(visit.facts.get("result"))
         world.say("ack", key, kept, result)
         world.oracle.reached["duplicate_notification"] += result == "duplicate"
-        if kept != "ignored":
+        if kept != "notification.ignored":
             world.oracle.ack(key, signed.body, kept)
         return True
 
@@ -854,9 +858,12 @@ def patched(world: World) -> Iterator[None]:
     with (
         patch.object(worker.store, "time", Clock(world)),
         patch.object(worker.receiver, "time", Clock(world)),
+        patch.object(worker.gateway, "time", Clock(world)),
         patch.object(worker.commands, "log", world.log),
         patch.object(worker.housekeeping, "log", world.log),
         patch.object(worker.store, "log", world.log),
         patch.object(worker.arq_jobs, "log", world.log),
+        patch.object(worker.outage, "log", world.log),
+        patch.object(worker.outage, "time", Clock(world)),
     ):
         yield

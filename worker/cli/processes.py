@@ -55,7 +55,7 @@ def _serve(settings: "Settings", work: Callable[[asyncio.Event], Awaitable[None]
     from worker.connect import Unsafe
     from worker.logs import configure, take_over
 
-    configure(settings.log_format, settings.log_level)
+    configure(settings.log_format, settings.log_level, condensed=settings.log_condensed)
     take_over()
 
     async def until_stopped() -> None:

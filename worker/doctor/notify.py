@@ -20,7 +20,7 @@ from worker.doctor.tls import STEP_SECONDS, addresses, all_private, check_tls
 from worker.receiver import CLIENT_ID, REFUSALS, REQUEST_TIME, SIGNATURE
 from worker.settings import Settings
 from worker.signature import ALGORITHM, Reason
-from worker.values import is_loopback
+from worker.values import loopback
 
 WHAT = "notify URL"
 MAX_ANSWER_BYTES = 64 * 1024
@@ -47,7 +47,7 @@ async def check_notify_url(settings: Settings, offline: bool) -> list[Check]:
     except (OSError, TimeoutError):
         seen = f"{url.hostname} leads nowhere: there is no such name"
         return [failed(WHAT, seen, "see the spelling in ALIPAY_NOTIFY_URL, and your DNS")]
-    checks = [] if is_loopback(url.hostname) else [_reachable(url.hostname or "", found)]
+    checks = [] if loopback(url.hostname) else [_reachable(url.hostname or "", found)]
     if url.scheme == "https":
         certificate = await check_tls("notify TLS", url, "ALIPAY_NOTIFY_URL")
         checks.append(certificate)

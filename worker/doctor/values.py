@@ -8,7 +8,7 @@ from jobs.model import Ms, OnTimeout
 from jobs.schedule import DAY, MINUTE
 from worker.doctor.check import Check, Verdict, ok
 from worker.settings import Account, Settings
-from worker.values import LogLevel, Persistence, RedisChecks, is_loopback, sentinel_url
+from worker.values import LogLevel, Persistence, RedisChecks, loopback, sentinel_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def redis_is_here(settings: Settings) -> bool:
     hosts = (
         [h for h, _ in through.sentinels] if through else [urlsplit(settings.redis_url).hostname]
     )
-    return all(is_loopback(host) for host in hosts)
+    return all(loopback(host) for host in hosts)
 
 
 def _production(settings: Settings) -> bool:
@@ -51,11 +51,11 @@ def _production(settings: Settings) -> bool:
 
 def _gateway_is_here(settings: Settings) -> bool:
     account = _account(settings)
-    return account is not None and is_loopback(urlsplit(account.gateway_url).hostname)
+    return account is not None and loopback(urlsplit(account.gateway_url).hostname)
 
 
 def _notify_is_here(settings: Settings) -> bool:
-    return settings.notify_url is not None and is_loopback(urlsplit(settings.notify_url).hostname)
+    return settings.notify_url is not None and loopback(urlsplit(settings.notify_url).hostname)
 
 
 _W, _F = Verdict.WARNING, Verdict.FAILED

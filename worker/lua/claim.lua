@@ -2,22 +2,23 @@
 -- The new version is the fencing token: whoever held the payment before can save nothing any more.
 -- A record of another schema is shown and not touched: it is for a worker that can read it.
 -- KEYS payment, inbox, open, brake   ARGV id, client id, lease ms ('' = just look), schema
--- Returns {now, fields, inbox, misses}; fields and inbox are empty where there is nothing to do,
--- misses is -1 where there should have been something: the payment's record is gone.
+-- Returns {now, fields, inbox, misses, ms after its time}; fields and inbox are empty where there is nothing
+-- to do, misses is -1 where there should have been something: the payment's record is gone.
 local payment, inbox, open, brake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, client, lease, schema = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local now = now_ms()
+local now, late = now_ms(), 0
 if lease ~= '' then
   local due = redis.call('ZSCORE', open, id)
-  if not due or tonumber(due) > now then return {now, {}, {}, 0} end
+  if not due or tonumber(due) > now then return {now, {}, {}, 0, 0} end
   if redis.call('EXISTS', payment) == 0 then
     redis.call('ZREM', open, id) -- nothing is left to wake for
-    return {now, {}, {}, -1}
+    return {now, {}, {}, -1, 0}
   end
-  if redis.call('HGET', payment, 'schema') ~= schema then return {now, redis.call('HGETALL', payment), {}, 0} end
+  if redis.call('HGET', payment, 'schema') ~= schema then return {now, redis.call('HGETALL', payment), {}, 0, 0} end
+  late = now - tonumber(due)
   redis.call('ZADD', open, string.format('%.0f', now + lease), id)
   local version = next_version(redis.call('HGET', payment, 'version'), now)
   redis.call('HSET', payment, 'version', string.format('%.0f', version))
 end
 local misses = redis.call('HGET', brake, client)
-return {now, redis.call('HGETALL', payment), redis.call('LRANGE', inbox, 0, -1), tonumber(misses or 0) or 0}
+return {now, redis.call('HGETALL', payment), redis.call('LRANGE', inbox, 0, -1), tonumber(misses or 0) or 0, late}
