@@ -439,6 +439,10 @@ async def port_of_another(world: World) -> Environment:
     return {"RECEIVER_PORT": (await world.serves(answer)).rpartition(":")[2]}
 
 
+async def admin_port_of_another(world: World) -> Environment:
+    return {"WORKER_ADMIN_PORT": (await port_of_another(world))["RECEIVER_PORT"]}
+
+
 GONE = f"127.0.0.1:{free_port()}"
 OUR_PUBLIC_HALF = key_text("merchant_v1", "public_x509_b64")
 ATTACKERS = key_text("attacker", "private_pkcs8_b64")
@@ -481,7 +485,10 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("a certificate that expires", own_certificate(days=5), "certificate", WARNING, "in 5 days", "renew it"),
     ("another program on our port", port_of_another, "port", FAILED, "taken by another program", "RECEIVER_PORT"),
     ("any port", setting(RECEIVER_PORT="0"), "port", WARNING, "takes any port", "RECEIVER_PORT=8080"),
-    ("another machine's address", setting(RECEIVER_HOST="192.0.2.1"), "port", FAILED, "no address of this machine", "RECEIVER_HOST=0.0.0.0"),
+    ("another machine's address", setting(RECEIVER_HOST="192.0.2.1"), "port", FAILED, "no address of this machine", "set RECEIVER_HOST to one"),
+    ("another program on the admin port", admin_port_of_another, "admin port of the worker", WARNING, "taken by another program", "WORKER_ADMIN_PORT"),
+    ("an admin port for others without a token", setting(ADMIN_HOST="0.0.0.0", WORKER_ADMIN_PORT="9102"), "settings", FAILED, "ADMIN_HOST=0.0.0.0", "ADMIN_TOKEN"),
+    ("one port for two", lambda _: dict.fromkeys(("RECEIVER_ADMIN_PORT", "WORKER_ADMIN_PORT"), str(free_port())), "port", FAILED, "RECEIVER_ADMIN_PORT and WORKER_ADMIN_PORT", "a port of its own"),
     # Redis
     ("nobody at the port", setting(REDIS_URL=f"redis://{GONE}"), "redis", FAILED, "cannot be reached", "start it, or correct REDIS_URL"),
     ("no such host", setting(REDIS_URL="rediss://redis.invalid"), "redis", FAILED, "cannot be used", "the host in REDIS_URL"),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from worker.doctor.check import Check, Verdict, failed, ok
 from worker.doctor.gateway import check_gateway
-from worker.doctor.local import check_files, check_keys, check_ports
+from worker.doctor.local import check_files, check_keys
 from worker.doctor.notify import check_notify_url
+from worker.doctor.ports import check_ports
 from worker.doctor.store import check_redis
 from worker.doctor.values import check_values
 from worker.environment import Need

@@ -1,10 +1,8 @@
-"""What can be seen on this machine: keys, files, ports."""
+"""What can be seen on this machine: keys and files."""
 
-import errno
-import socket
 import ssl
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,10 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from worker import probes
 from worker.doctor.check import Check, failed, from_finding, ok, skipped, warning
-from worker.doctor.notify import is_ours
 from worker.doctor.tls import judge_expiry
 from worker.environment import Environment
-from worker.rights import Role
 from worker.settings import SETTINGS, Settings
 
 # Keys
@@ -100,49 +96,3 @@ def _check_certificate(cert: Path, key: Path) -> Check:
     except (OSError, ValueError) as fault:
         return failed(what, f"TLS_CERT_FILE cannot be read ({type(fault).__name__})", "mend it")
     return judge_expiry(what, first.not_valid_after_utc, "the receiver's certificate")
-
-
-# Ports
-
-
-async def check_ports(settings: Settings, roles: Sequence[Role]) -> list[Check]:
-    """Whether the port of the receiver is free, or taken by a receiver of ours."""
-    if Role.RECEIVER not in roles:
-        return []
-    return [await _check_port(settings)]
-
-
-async def _check_port(settings: Settings) -> Check:
-    what, host, port = "port", settings.receiver_host, settings.receiver_port
-    if port == 0:
-        seen = "RECEIVER_PORT=0: the receiver takes any port, which no proxy can know"
-        return warning(what, seen, "set RECEIVER_PORT=8080")
-    try:
-        _bind(host, port)
-    except OSError as fault:
-        if fault.errno == errno.EADDRINUSE:
-            return await _taken(settings)
-        if fault.errno == errno.EACCES:
-            seen = f"this user may not listen on port {port}"
-            return failed(what, seen, "set RECEIVER_PORT above 1023, and let a proxy listen below")
-        seen = f"RECEIVER_HOST {host} is no address of this machine"
-        return failed(what, seen, "set RECEIVER_HOST=0.0.0.0, or one of its addresses")
-    return ok(what, f"{host}:{port} is free for the receiver")
-
-
-def _bind(host: str, port: int) -> None:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, proto, _, address = found[0]
-    with socket.socket(family, kind, proto) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the receiver does
-        probe.bind(address)
-
-
-async def _taken(settings: Settings) -> Check:
-    host, port = settings.receiver_host, settings.receiver_port
-    here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    scheme = "https" if settings.tls_cert_file and settings.tls_key_file else "http"
-    if await is_ours(f"{scheme}://{here}:{port}{settings.notify_path}"):
-        return ok("port", f"a receiver of ours answers on port {port}")
-    seen = f"port {port} is taken by another program"
-    return failed("port", seen, "end that program, or set RECEIVER_PORT to a free one")
