@@ -34,7 +34,7 @@ def add_to(commands: Commands) -> None:
     track.add_argument("--reference", help="your own note, handed back in every outcome")
     status = add(commands, "status", _status, "Show what is known of a payment, and its story.")
     status.add_argument("id", help="the paymentRequestId")
-    pending = add(commands, "pending", _pending, "List open payments, the oldest first.")
+    pending = add(commands, "pending", _pending, "List open payments, the oldest first, and why.")
     pending.add_argument("--older", default="0s", metavar="AGE", help="only older than 90s, 5m, 2h")
     pending.add_argument("--limit", type=int, default=1000)
     for command in (track, status):
@@ -73,7 +73,7 @@ def _track(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from worker import views
+    from worker import story, views
     from worker.environment import Need
 
     settings = read_settings(args, Need.COMMANDS)
@@ -82,7 +82,7 @@ def _status(args: argparse.Namespace) -> int:
         seen = await views.look_up(redis, settings.key_prefix, settings.client_id, args.id)
         if seen is None:
             raise Fault(FAILURE, f"{args.id} is not tracked under {settings.client_id}")
-        show(seen, args.json, views.story(seen))
+        show(seen, args.json, story.tell(seen, await views.now(redis)))
         return OK
 
     return with_redis(settings, work)
@@ -96,8 +96,8 @@ def _pending(args: argparse.Namespace) -> int:
     settings = read_settings(args, Need.COMMANDS)
 
     async def work(redis: "Redis") -> int:
-        rows = await views.open_payments(redis, settings.key_prefix, older, args.limit)
-        show(rows, args.json, views.table(rows))
+        found = await views.open_payments(redis, settings.key_prefix, older, args.limit)
+        show(found.rows, args.json, views.listed(found))
         return OK
 
     return with_redis(settings, work)
