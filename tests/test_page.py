@@ -227,9 +227,9 @@ async def test_a_payment_that_needs_a_person_is_listed_with_why_and_since_when(
     await page.write(unresolved("a", now, "amount_mismatch"), to_refund("b", now))
     seen = await page.get()
     said = seen.part("attention")
-    assert "a unresolved The gateway names another amount or currency than was tracked." in said
+    assert "a unresolved The gateway speaks of another amount than your order." in said
     assert "20 min ago" in said and "USD 599" in said
-    assert "b cancelled It ended without money, and yet the buyer's money is taken." in said
+    assert "b cancelled Money stays taken, and no cancel gives it back." in said
     assert f"{page.url}/payments/{CLIENT}:a" in seen.links
 
 
@@ -322,16 +322,16 @@ async def test_the_page_of_a_payment_tells_its_story_in_order(page: Page, bench:
     assert seen.status == 200
     said = seen.part("timeline")
     story = [
-        "inquiry not yet SUCCESS",
-        "inquiry no answer timeout 2 times, until",
-        "inquiry not yet SUCCESS",
-        "status cancelling timed_out",
-        "cancel sent",
-        "cancel no answer timeout",
-        "cancel sent",
-        "cancel cancel confirmed SUCCESS",
-        "status cancelled",
-        "inquiry paid SUCCESS",
+        "inquiry The gateway says: not paid yet.",
+        "inquiry Our question got no answer that counts: it took too long. 2 times, until",
+        "inquiry The gateway says: not paid yet.",
+        "status Hope is given up, as its time was up",
+        "cancel A cancel was sent.",
+        "cancel The cancel got no answer that counts",
+        "cancel A cancel was sent.",
+        "cancel The gateway confirmed the cancel.",
+        "status It ended: CANCELLED",
+        "inquiry The gateway says: paid.",
     ]
     place = -1
     for part in story:

@@ -126,7 +126,9 @@ async def test_one_finds_a_payment_by_typing_its_id(browser: Browser) -> None:
     await browser.tab.call("Input.insertText", text="refund-me")
     await browser.tab.submit()
     assert await browser.tab.evaluate("location.pathname") == f"/payments/{CLIENT}:refund-me"
-    assert "Refund the buyer." in await browser.tab.evaluate("document.body.innerText")
+    assert "Refund it on the gateway's dashboard." in await browser.tab.evaluate(
+        "document.body.innerText"
+    )
 
 
 async def test_what_has_the_keyboard_is_marked(browser: Browser) -> None:

@@ -166,6 +166,12 @@ def _cells(names: list[str], row: list[Child], first_number: int) -> list[Html]:
     return cells
 
 
+def prose(said: str) -> Html:
+    """A clause of our own as a sentence, its `commands` as such."""
+    parts = f"{said[:1].upper()}{said[1:]}.".split("`")
+    return join([tag("code", part) if i % 2 else part for i, part in enumerate(parts)])
+
+
 def badge(said: str, kind: str) -> Html:
     return tag("span", said, class_=f"badge {kind}")
 

@@ -21,6 +21,7 @@ from worker.page.frame import (
     length,
     moment,
     payment_link,
+    prose,
     section,
     status_badge,
     table,
@@ -166,11 +167,11 @@ def _attention_row(one: Listed, seen: Overview) -> list[Child]:
     link = payment_link(one.key, named=seen.several_accounts)
     if isinstance(one, Odd):
         return [link, badge("unreadable", "odd"), one.why, "", ""]
-    why, what = words.NEEDS.get(words.needs_reason(one), words.UNKNOWN_NEED)
+    why, what = words.need(one)
     return [
         link,
         status_badge(one),
-        join(why, " ", tag("strong", what)),
+        join(prose(why), " ", tag("strong", prose(what))),
         moment(words.needs_since(one), seen.now),
         str(one.amount),
     ]

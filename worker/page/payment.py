@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.model import Act, Aftercare, Ms, Payment, Status
+from worker import story
 from worker.page import words
 from worker.page.data import Odd, OnePayment
 from worker.page.frame import (
@@ -15,6 +16,7 @@ from worker.page.frame import (
     length,
     moment,
     payment_link,
+    prose,
     section,
     status_badge,
     table,
@@ -72,12 +74,12 @@ def _stands(seen: OnePayment) -> Html:
         return tag("div", badge("unreadable", "odd"), tag("p", said, why), class_="banner look")
     payment = seen.payment
     level = "look" if payment.needs_a_person else "plain"
-    marks = f" Marked {', '.join(payment.marks)}.".replace("_", " ") if payment.marks else ""
+    marks = [" ", prose("; ".join(story.MARKS.get(mark, cut(mark)) for mark in payment.marks))]
     cause = f" Cause: {payment.cause.replace('_', ' ')}." if payment.cause else ""
     return tag(
         "div",
         status_badge(payment),
-        tag("p", words.meaning(payment), cause, marks),
+        tag("p", words.meaning(payment), cause, marks if payment.marks else None),
         *_need(payment, seen.now),
         class_=f"banner {level}",
     )
@@ -85,9 +87,17 @@ def _stands(seen: OnePayment) -> Html:
 
 def _need(payment: Payment, now: Ms) -> Iterable[Html]:
     if payment.needs_a_person:
-        why, what = words.NEEDS.get(words.needs_reason(payment), words.UNKNOWN_NEED)
+        why, what = words.need(payment)
         since = moment(words.needs_since(payment), now)
-        yield tag("p", why, " ", tag("strong", what), " A person is needed since: ", since, ".")
+        yield tag(
+            "p",
+            prose(why),
+            " ",
+            tag("strong", prose(what)),
+            " A person is needed since: ",
+            since,
+            ".",
+        )
         yield tag("p", "Then: ", tag("code", cut(words.resolve_command(payment))))
 
 
@@ -193,16 +203,11 @@ def _timeline(lines: list[dict[str, Any]]) -> Html:
 
 
 def _line(line: Mapping[str, Any]) -> Html:
-    """A line of the timeline, in the words in which it was written."""
+    """A line of the timeline as a sentence."""
     again = None
     if line.get("count"):
-        again = tag(
-            "span",
-            f"{cut(line['count'])} times, until ",
-            _time(line.get("until", "")),
-            class_="again",
-        )
-    detail = tag("span", cut(line["detail"]), class_="detail") if line["detail"] != "" else None
+        times = f" {cut(line['count'])} times, until "
+        again = tag("span", times, _time(line.get("until", "")), class_="again")
     source = cut(line["source"]) or "unreadable"
     return tag(
         "li",
@@ -210,15 +215,7 @@ def _line(line: Mapping[str, Any]) -> Html:
         " ",
         tag("span", source, class_="source"),
         " ",
-        tag(
-            "span",
-            tag("b", cut(line["what"]).replace("_", " ")),
-            " ",
-            detail,
-            " ",
-            again,
-            class_="what",
-        ),
+        tag("span", cut(story.sentence(line)), again, class_="what"),
         class_=f"from-{source}" if source in SOURCES else None,
     )
 

@@ -3,6 +3,7 @@
 import shlex
 
 from jobs.model import Act, Aftercare, CancelState, Ms, OnTimeout, Payment, Status
+from worker import story
 
 MEANING = {
     Status.PENDING: "The gateway has not said yet how it ends.",
@@ -14,55 +15,8 @@ MEANING = {
     Status.UNRESOLVED: "Nobody can tell yet how it ended: a person must look.",
 }
 
-#: By the reason of an unresolved payment, or the aftercare of an ended one: why, and what to do.
-NEEDS = {
-    "amount_mismatch": (
-        "The gateway names another amount or currency than was tracked.",
-        "Compare the order, the record and the gateway's dashboard.",
-    ),
-    "payment_id_mismatch": (
-        "The gateway answers with another payment id than before.",
-        "Look both ids up in the gateway's dashboard.",
-    ),
-    "report": (
-        "Its time was up and it was not paid; report mode sends no cancel.",
-        "Cancel it in the gateway's dashboard, or switch cancels on.",
-    ),
-    "no_answer": (
-        "Its time was up and the gateway did not answer; report mode sends no cancel.",
-        "Look it up in the gateway's dashboard.",
-    ),
-    "brake": (
-        "None of this account's last payments was found at the gateway, so nothing is cancelled.",
-        "Check the client id, the keys and the gateway's address first.",
-    ),
-    "pending_expired": (
-        "The buyer has paid, but the bank did not confirm in time.",
-        "Ask the gateway; it may still end either way.",
-    ),
-    "gateway_refuses_us": (
-        "The gateway refuses our requests.",
-        "Check the client id, the keys and the rights of the account.",
-    ),
-    "cancel_limit": (
-        "Its cancel was repeated to the limit and never confirmed.",
-        "Look it up in the gateway's dashboard; refund it if it is paid.",
-    ),
-    "cancel_refused": (
-        "The gateway refuses to cancel it, and does not say how it ended.",
-        "Look it up in the gateway's dashboard; refund it if it is paid.",
-    ),
-    "cancel_window": (
-        "The time in which the gateway cancels is over, and money may be taken.",
-        "Refund it if it is paid.",
-    ),
-    "refund_required": (
-        "It ended without money, and yet the buyer's money is taken.",
-        "Refund the buyer.",
-    ),
-}
-
-UNKNOWN_NEED = ("It is for a reason that this page does not know.", "Look at its timeline.")
+REFUND = ("money stays taken, and no cancel gives it back", "refund it on the gateway's dashboard")
+UNKNOWN_NEED = ("nobody can tell how it ended", "look for it on the gateway's dashboard")
 
 
 def meaning(payment: Payment) -> str:
@@ -72,11 +26,11 @@ def meaning(payment: Payment) -> str:
     return MEANING[payment.status]
 
 
-def needs_reason(payment: Payment) -> str:
-    """The key of `NEEDS`, as it stands in the record."""
+def need(payment: Payment) -> tuple[str, str]:
+    """Why a person must look, and what helps; both begin small, and may hold `commands`."""
     if payment.aftercare is Aftercare.REFUND_REQUIRED:
-        return payment.aftercare.value
-    return payment.reason
+        return REFUND
+    return story.UNRESOLVED.get(payment.reason, UNKNOWN_NEED)
 
 
 def needs_since(payment: Payment) -> Ms:
@@ -94,8 +48,6 @@ def resolve_command(payment: Payment) -> str:
 
 def why(payment: Payment) -> str:
     """In a word or two, why it stands where it stands."""
-    if payment.needs_a_person:
-        return needs_reason(payment).replace("_", " ")
     if payment.status is Status.PENDING and payment.confirming_since is not None:
         return "bank confirms"
     if payment.cause is not None:
