@@ -115,7 +115,7 @@ class Payment:
     # Where it stands.
     status: Status = Status.PENDING
     cause: Cause | None = None
-    reason: str = ""  #: why it is unresolved
+    reason: str = ""  #: why it is unresolved; who resolved it, and why
     marks: tuple[str, ...] = ()
     via: Via | None = None
     final_at: Ms | None = None

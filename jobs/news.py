@@ -168,9 +168,12 @@ class Resolve:
     """An operator's decision about a payment that needs a person."""
 
     id: str
-    status: Status  #: SUCCEEDED, FAILED or CANCELLED
+    #: How an unresolved one ended: SUCCEEDED, FAILED or CANCELLED. None: a refund that was required
+    #: is made.
+    status: Status | None
     who: str
     why: str
+    heard: str = ""  #: what the gateway said when it was asked just before
 
 
 @dataclass(frozen=True, slots=True)

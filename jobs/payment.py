@@ -613,12 +613,12 @@ def _order_forget(turn: Turn, order: Order) -> Turn:
 
 def _resolve(turn: Turn, order: Resolve) -> Turn:
     """An operator's word, with name and reason; the caller has asked the gateway before."""
-    p = turn.payment
-    if p.status is Status.UNRESOLVED:
-        return _end(turn, order.status, Via.OPERATOR, "resolved")
+    p, said = turn.payment, f"{order.who}: {order.why}"
+    if p.status is Status.UNRESOLVED and order.status is not None:
+        return _end(turn, order.status, Via.OPERATOR, "resolved").change(reason=said)
     if p.aftercare is Aftercare.REFUND_REQUIRED:
         turn = turn.attention("refund_confirmed", "none", f"operator {p.cancel_attempts}")
-        return turn.change(aftercare=Aftercare.NONE).rest()
+        return turn.change(aftercare=Aftercare.NONE, reason=said).rest()
     return turn.reject(order, "conflict", "only what is unresolved or to be refunded is resolved")
 
 

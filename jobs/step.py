@@ -87,7 +87,7 @@ async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = F
 
 def _entries(step: Step, now: Ms) -> Iterator[Entry]:
     if source := _source(step.message):
-        what, detail = _words(step.message, step.news)
+        what, detail = in_words(step.message, step.news)
         yield Entry(at=now, source=source, what=what, detail=detail)
     if step.decision.act is Act.CANCEL:
         yield Entry(at=now, source="cancel", what="sent")
@@ -113,7 +113,7 @@ def _source(message: Message) -> str:
             return ""
 
 
-def _words(message: Message, news: News) -> tuple[str, str]:
+def in_words(message: Message, news: News) -> tuple[str, str]:
     """What was heard, in the words of `jobs.news`, and the gateway's own code."""
     match news:
         case NoAnswer():
@@ -123,7 +123,8 @@ def _words(message: Message, news: News) -> tuple[str, str]:
         case Order():
             return news.ask.value, news.reason
         case Resolve():
-            return "payment.resolve", f"{news.who}: {news.why}"
+            asked = f" (gateway: {news.heard})" if news.heard else ""
+            return "payment.resolve", f"{news.who}: {news.why}{asked}"
         case Track():
             return "payment.track", str(news.amount)
         case _:

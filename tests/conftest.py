@@ -85,6 +85,7 @@ async def mock() -> AsyncIterator[RunningMock]:
     config = MockConfig(
         client_id=CLIENT_ID,
         gateway_private_key=private_key("alipay_v1"),
+        attacker_private_key=private_key("attacker"),
         merchant_public_keys={1: public_key("merchant_v1")},
         default_closing_seconds=1,
     )

@@ -40,7 +40,7 @@ from worker.signature import Signed, signature_header
 from worker.store import Store
 
 ROOT = Path(__file__).parent.parent
-_LOOPBACK = ipaddress.ip_address("127.0.0.1")
+_LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 
 
 def now_ms() -> Ms:
@@ -226,10 +226,15 @@ async def receiving(
         await runner.cleanup()
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and its key, as PEM files in `folder`."""
+def certificate(
+    folder: Path, days: int = 1, address: ipaddress.IPv4Address = _LOOPBACK
+) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key, as PEM files in `folder`.
+
+    It is valid for so many days more; with fewer than none it has expired.
+    """
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "for tests only")])
-    host = x509.SubjectAlternativeName([x509.IPAddress(_LOOPBACK)])
+    host = x509.SubjectAlternativeName([x509.IPAddress(address)])
     today = datetime.now(UTC)
     key = private_key("attacker")  # any key will do
     made = (
@@ -238,8 +243,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=1))
+        .not_valid_before(today - timedelta(days=30))
+        .not_valid_after(today + timedelta(days=days, hours=1))
         .add_extension(host, critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -12,11 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import ClientSession
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from jobs.model import Money
+from tests.fakes import CLIENT
 from tests.keys import CLIENT_ID
+from tests.pages import fill, settings_for, showing
 from tests.servers import (
     OtherServer,
     Process,
@@ -304,6 +307,20 @@ async def _loaded(admin: Redis) -> bool:
 
 async def _gone(admin: Redis, key: str) -> bool:
     return not await admin.exists(K.payment(key))
+
+
+async def test_the_page_shows_everything_with_the_workers_rights(server: Guarded) -> None:
+    await fill(server.who("admin"), K)
+    worker = connect.client(server.url_of("worker"))
+    server.clients.append(worker)
+    await server.who("admin").script_flush()
+    async with ClientSession() as http, showing(worker, settings_for(K.prefix)) as url:
+        for path in ("/", f"/payments/{CLIENT}:refund-me", "/payments?id=refund-me"):
+            async with http.get(url + path) as answer:
+                text = await answer.text()
+            assert answer.status == 200
+            assert "cannot be told" not in text and "cannot be read:" not in text
+    assert await denied_to(server) == []
 
 
 async def test_a_merchant_does_its_part_with_its_own_rights(stocked: Guarded) -> None:

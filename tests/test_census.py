@@ -206,7 +206,45 @@ async def test_none_need_be_named(client: Redis, keys: Keys) -> None:
     assert (await census(client, keys, listed=0)).oldest == ()
 
 
+# By age
+
+
+async def test_what_waits_is_counted_by_its_age(client: Redis, keys: Keys) -> None:
+    seconds, _ = await client.time()
+    ages = (5, 59, 100, 299, 600, 1000, 3599, 5000, 86_000, 90_000, 900_000)  # seconds
+    tracked = [payment(f"{n}", tracked_at=(seconds - age) * 1000) for n, age in enumerate(ages)]
+    closed = payment("over", status=Status.FAILED, aftercare=Aftercare.WATCHING)
+    await write(client, keys, *tracked, closed, payment("look", status=Status.UNRESOLVED))
+    assert (await census(client, keys)).by_age == (2, 2, 1, 2, 2, 2)
+
+
+async def test_ages_add_up_over_all_pages(client: Redis, keys: Keys) -> None:
+    await write(client, keys, *(payment(f"{n}") for n in range(2 * PAGE + 7)))
+    assert (await census(client, keys)).by_age == (0, 0, 0, 0, 0, 2 * PAGE + 7)
+
+
 # What none of ours wrote
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("status", "frozen"), ("aftercare", "?"), ("schema", "999"), ("trackedAt", "soon")],
+)
+async def test_what_cannot_be_read_is_named(
+    client: Redis, keys: Keys, field: str, value: str
+) -> None:
+    await write(client, keys, payment("a"), payment("b"))
+    await meddle(client, keys, "a", field, value)
+    assert (await census(client, keys)).odd == ("client:a",)
+
+
+async def test_of_many_that_cannot_be_read_some_are_named(client: Redis, keys: Keys) -> None:
+    await write(client, keys, *(payment(f"{n:02}") for n in range(30)))
+    for n in range(30):
+        await meddle(client, keys, f"{n:02}", "trackedAt", "")
+    found = await census(client, keys)
+    assert len(found.odd) == LISTED
+    assert found.odd[0].startswith("client:")
 
 
 async def test_one_without_a_record_is_missing(client: Redis, keys: Keys) -> None:

@@ -84,8 +84,12 @@ COMMANDS = [
     "track",
     "status",
     "pending",
+    "doctor",
+    "resolve",
+    "replay",
     "demo",
     "mock-gateway",
+    "mock-notify",
     "keys",
 ]
 
@@ -114,6 +118,11 @@ def test_every_command_explains_itself(line: Line, words: str) -> None:
         "track order-1 --amount USD:599 --on-timeout wait",
         "status",
         "pending --limit many",
+        "doctor --role merchant",
+        "resolve order-1 --as succeeded",
+        "resolve order-1 --as lost --reason x",
+        "replay callbacks --all",
+        "mock-notify http://127.0.0.1:1/notify",
         "keys",
         "keys generate --bits 1024",
         "worker --nonsense",
@@ -191,9 +200,10 @@ def test_status_tells_a_payments_record_and_story(line: Line) -> None:
     line.track("order-1")
     code, out, err = line("status", "order-1")
     assert (code, err) == (0, "")
-    assert re.search(r"^status +pending$", out, re.MULTILINE)
-    assert re.search(r"^closingTime +20\d\d-.*Z$", out, re.MULTILINE)
-    assert re.search(r"^20\d\d-.*Z  command +payment.track  USD 599$", out, re.MULTILINE)
+    assert out.startswith(f"Payment order-1: USD 599 in its smallest unit, account {CLIENT_ID}\n")
+    assert re.search(r"^  status +pending$", out, re.MULTILINE)
+    assert re.search(r"^  closingTime +20\d\d-.*Z$", out, re.MULTILINE)
+    assert "+0.0 s  Your system asked to have it followed: USD 599.\n" in out
 
 
 def test_status_gives_scripts_the_same_as_json(line: Line) -> None:
@@ -224,9 +234,10 @@ def test_pending_lists_open_payments_in_a_table_the_oldest_first(line: Line) -> 
     line.track("old", age=100)
     code, out, err = line("pending")
     assert (code, err) == (0, "")
-    heading, *rows = [row.split() for row in out.splitlines()]
-    assert heading[:3] == ["paymentRequestId", "clientId", "status"]
+    heading, *rows, _, counts = [row.split() for row in out.splitlines()]
+    assert heading[:3] == ["payment", "account", "status"]
     assert [row[0] for row in rows] == ["old", "young"]
+    assert counts[:3] == ["2", "of", "2"]
 
 
 @pytest.mark.parametrize(

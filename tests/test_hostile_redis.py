@@ -29,7 +29,7 @@ from tests.servers import (
     scripted_gateway,
     until,
 )
-from worker import connect, views
+from worker import connect, story, views
 from worker.client import track
 from worker.housekeeping import PARKED_FOR, keep_house
 from worker.keys import Keys
@@ -141,7 +141,7 @@ async def test_a_timeline_with_junk_is_shown_and_written_on(store: Store, raw: b
     await redis.rpush(keys.timeline(KEY), raw)
     seen = await views.look_up(redis, keys.prefix, CLIENT_ID, "junk-1")
     assert seen and len(seen["timeline"]) == 1
-    views.story(seen)
+    story.tell(seen, 0)
     loaded = await store.claim(KEY)
     assert loaded
     entry = {"at": 1, "source": "s", "what": "w", "detail": "d"}
@@ -264,14 +264,14 @@ async def test_the_list_of_the_pending_shows_what_cannot_be_read(store: Store) -
     await redis.hdel(keys.payment(f"{CLIENT_ID}:b"), "currency")
     await redis.set(keys.payment(f"{CLIENT_ID}:c"), "no hash")
     await redis.zadd(keys.open, dict.fromkeys(IDS, 1))
-    rows = await views.open_payments(redis, keys.prefix, 0, 100)
-    assert {row["paymentRequestId"]: row["status"] for row in rows} == {
+    found = await views.open_payments(redis, keys.prefix, 0, 100)
+    assert {row["paymentRequestId"]: row["status"] for row in found.rows} == {
         "good": "pending",
         "a": "unreadable",
         "b": "unreadable",
         "c": "unreadable",
     }
-    views.table(rows)
+    views.listed(found)
 
 
 # The whole

@@ -173,6 +173,9 @@ def test_each_event_has_the_type_and_the_name_of_its_kind() -> None:
             assert event.name == (kind if kind in once else f"{prefix}{kind}.1"), cell.name
 
 
+SAID = "ops: seen in the bank"  #: who resolved it, and why
+
+
 def test_an_end_keeps_when_it_came_and_how_it_was_learned() -> None:
     for cell, scene, news, decision in decided():
         p = decision.payment
@@ -181,7 +184,8 @@ def test_an_end_keeps_when_it_came_and_how_it_was_learned() -> None:
         via = {"resolve": Via.OPERATOR, "forget": None}.get(cell.heard, Via.INQUIRY)
         via = news.facts.via if hasattr(news, "facts") else via
         via = Via.CANCEL if "cancel_unconfirmed" in p.marks else via
-        assert (p.via, p.final_at, p.reason) == (via, scene.now, ""), cell.name
+        reason = SAID if cell.heard == "resolve" else ""
+        assert (p.via, p.final_at, p.reason) == (via, scene.now, reason), cell.name
 
 
 def test_what_is_known_already_changes_nothing_but_its_count_anywhere() -> None:
@@ -215,9 +219,12 @@ def test_only_report_mode_says_what_would_have_been_done_and_only_where_it_was_n
 
 
 def test_a_payment_has_a_cause_or_a_reason_only_where_they_say_something() -> None:
-    for cell, _, _, decision in decided():
+    for cell, scene, _, decision in decided():
         p = decision.payment
-        assert (p.reason != "") is (p.status is Status.UNRESOLVED), cell.name
+        if cell.heard == "resolve" and scene.payment.needs_a_person:
+            assert p.reason == SAID, cell.name
+        else:
+            assert (p.reason != "") is (p.status is Status.UNRESOLVED), cell.name
         assert p.cause is None or p.status is not Status.PENDING, cell.name
 
 

@@ -12,7 +12,7 @@ from tests.keys import CLIENT_ID
 from tests.servers import put
 from worker import connect
 from worker.keys import Keys
-from worker.views import look_up, open_payments, story, table
+from worker.views import listed, look_up, open_payments, table
 
 AT = 1_800_000_000_000  #: 2027-01-15T08:00:00Z
 PAYMENT = Payment(
@@ -131,30 +131,10 @@ async def test_a_client_that_gives_bytes_sees_the_same(
     await write(redis, keys, PAYMENT, TRACKED)
     plain = connect.client(redis_url)
     seen = [await look_up(r, keys.prefix, CLIENT_ID, "order-1") for r in (redis, plain)]
-    rows = [await open_payments(r, keys.prefix, -(10**12), 10) for r in (redis, plain)]
+    rows = [(await open_payments(r, keys.prefix, -(10**12), 10)).rows for r in (redis, plain)]
     await plain.aclose()
     assert seen[0] == seen[1]
     assert rows[0] and rows[0] == rows[1]
-
-
-async def test_a_story_is_told_in_lines(redis: Redis, keys: Keys) -> None:
-    await write(redis, keys, PAYMENT, TRACKED, ASKED)
-    seen = await look_up(redis, keys.prefix, CLIENT_ID, "order-1")
-    assert seen
-    told = story(seen).splitlines()
-    assert "status             pending" in told
-    assert told[-3:] == [
-        "",
-        "2027-01-15T08:00:00.000Z  command      payment.track  USD 599",
-        "2027-01-15T08:00:02.000Z  inquiry      not_yet  SUCCESS"
-        "  x3 until 2027-01-15T08:00:08.000Z",
-    ]
-
-
-def test_a_story_leaves_out_what_is_empty() -> None:
-    entry = {"at": "now", "source": "cancel", "what": "sent", "detail": ""}
-    seen = {"payment": {"status": "pending", "reason": ""}, "timeline": [entry]}
-    assert story(seen) == "status             pending\n\nnow  cancel       sent"
 
 
 # Open payments
@@ -163,7 +143,7 @@ def test_a_story_leaves_out_what_is_empty() -> None:
 async def test_open_payments_are_listed_the_oldest_first(redis: Redis, keys: Keys) -> None:
     for age, name in ((10, "young"), (300, "old"), (60, "middle")):
         await write(redis, keys, await followed_for(redis, age, name))
-    rows = await open_payments(redis, keys.prefix, 0, 10)
+    rows = (await open_payments(redis, keys.prefix, 0, 10)).rows
     assert [row["paymentRequestId"] for row in rows] == ["old", "middle", "young"]
 
 
@@ -176,7 +156,7 @@ async def test_a_row_says_how_a_payment_stands_and_what_comes_next(
         "next_act": Act.CANCEL,
     }
     await write(redis, keys, await followed_for(redis, 900, "order-1", **cancelling))
-    [row] = await open_payments(redis, keys.prefix, 0, 10)
+    [row] = (await open_payments(redis, keys.prefix, 0, 10)).rows
     assert 900 <= row.pop("ageSeconds") <= 902
     assert 2 <= row.pop("nextInSeconds") <= 5
     assert row == {
@@ -186,6 +166,7 @@ async def test_a_row_says_how_a_payment_stands_and_what_comes_next(
         "reason": "",
         "amount": "USD 599",
         "next": "cancel",
+        "why": "its time was up; the cancel is about to be sent",
     }
 
 
@@ -201,7 +182,7 @@ async def test_what_needs_a_person_is_listed_though_nothing_comes_next(
     }
     await write(redis, keys, await followed_for(redis, 20, "a", **unresolved))
     await write(redis, keys, await followed_for(redis, 10, "b", **refund))
-    rows = await open_payments(redis, keys.prefix, 0, 10)
+    rows = (await open_payments(redis, keys.prefix, 0, 10)).rows
     assert [(row["status"], row["reason"], row["nextInSeconds"]) for row in rows] == [
         ("unresolved", "amount_mismatch", None),
         ("cancelled", "refund_required", None),
@@ -211,15 +192,55 @@ async def test_what_needs_a_person_is_listed_though_nothing_comes_next(
 async def test_only_the_older_ones_and_only_so_many(redis: Redis, keys: Keys) -> None:
     for age in (10, 20, 30, 40):
         await write(redis, keys, await followed_for(redis, age, f"order-{age}"))
-    rows = await open_payments(redis, keys.prefix, 15_000, 2)
+    rows = (await open_payments(redis, keys.prefix, 15_000, 2)).rows
     assert [row["paymentRequestId"] for row in rows] == ["order-40", "order-30"]
 
 
 async def test_a_payment_whose_record_has_expired_is_not_listed(redis: Redis, keys: Keys) -> None:
     await redis.zadd(keys.open, {f"{CLIENT_ID}:gone": AT})
     await write(redis, keys, await followed_for(redis, 10, "here"))
-    rows = await open_payments(redis, keys.prefix, 0, 10)
+    rows = (await open_payments(redis, keys.prefix, 0, 10)).rows
     assert [row["paymentRequestId"] for row in rows] == ["here"]
+
+
+async def test_of_very_many_a_few_are_kept_and_all_are_counted(redis: Redis, keys: Keys) -> None:
+    """More than a page, of several kinds; what is shown is the oldest, in a table of its own."""
+    now = (await redis.time())[0] * 1000
+    async with redis.pipeline(transaction=False) as pipe:
+        for n in range(1203):
+            moment = {"tracked_at": now - n * 1000, "closing_time": now, "next_at": now + n}
+            status = Status.CANCELLING if n % 3 == 0 else Status.PENDING
+            put(pipe, keys, replace(PAYMENT, payment_request_id=f"o-{n}", status=status, **moment))
+        await pipe.execute()
+    found = await open_payments(redis, keys.prefix, 0, 3)
+    assert [row["paymentRequestId"] for row in found.rows] == ["o-1202", "o-1201", "o-1200"]
+    assert found.totals == {"pending": 802, "cancelling": 401}
+    heading, first, *_, counts = listed(found).splitlines()
+    assert heading.split() == ["payment", "account", "status", "age", "amount", "why"]
+    assert first.startswith("o-1202   SANDBOX_5X00000000000000  pending     20 min")
+    assert counts == "3 of 1203 shown, the oldest first: 802 pending, 401 cancelling"
+    assert (await open_payments(redis, keys.prefix, 1_200_000, 10)).totals.total() == 3
+
+
+async def test_one_that_moves_while_we_read_is_listed_once(redis: Redis, keys: Keys) -> None:
+    async with redis.pipeline(transaction=False) as pipe:
+        for n in range(600):
+            moved = replace(PAYMENT, payment_request_id=f"o-{n}", next_at=AT + n)
+            put(pipe, keys, moved)
+        await pipe.execute()
+    real, pages = redis.zrange, 0
+
+    async def zrange(*words: Any, **more: Any) -> Any:
+        nonlocal pages
+        page = await real(*words, **more)
+        pages += 1
+        await redis.zadd(keys.open, {f"{CLIENT_ID}:o-0": AT + 10_000})  # read already
+        return page
+
+    redis.zrange = zrange  # type: ignore[method-assign]
+    found = await open_payments(redis, keys.prefix, -(10**12), 10_000)
+    names = [row["paymentRequestId"] for row in found.rows]
+    assert pages > 1 and len(names) == len(set(names))
 
 
 async def test_to_look_changes_nothing(redis: Redis, keys: Keys) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from jobs.model import SCHEMA, Aftercare, Ms, Status
+from jobs.schedule import DAY, HOUR, MINUTE
 from jobs.stuck import STUCK_AFTER
 from worker.keys import Keys
 from worker.replies import text_of
 from worker.scripts import Scripts
 
 PAGE = 500  #: payments that a script looks at in one go
+AGES: tuple[Ms, ...] = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, DAY)
 LISTED = 20  #: of the oldest, in each status
 
 
@@ -43,6 +45,9 @@ class Census:
     overdue: int = 0  #: pending or cancelling, ten minutes and more after their closing time
     missing: int = 0  #: without a record
     unreadable: int = 0  #: records of another version, or damaged
+    #: Those pending or cancelling, by age: up to each of `AGES`, and above.
+    by_age: tuple[int, ...] = ()
+    odd: tuple[str, ...] = ()  #: keys of some that are unreadable
     oldest: tuple[Waiting, ...] = ()  #: the oldest of each status and aftercare, oldest first
 
     def oldest_at(self, status: Status) -> Ms | None:
@@ -62,9 +67,10 @@ async def census(redis: Redis, keys: Keys, listed: int = LISTED) -> Census:
     """
     scripts, cursor, tally = Scripts(redis), "0", _Tally()
     while True:
-        args = [keys.payment(""), cursor, PAGE, STUCK_AFTER, listed]
-        at, after, overdue, counts, old = await scripts.run("census", [keys.open], args)
+        args = [keys.payment(""), cursor, PAGE, STUCK_AFTER, listed, *AGES]
+        at, after, overdue, counts, old, ages = await scripts.run("census", [keys.open], args)
         tally.take(overdue, counts, old, listed)
+        tally.by_age = [sum(pair) for pair in zip(tally.by_age, ages, strict=True)]
         cursor = text_of(after)
         if cursor == "0":
             return tally.census(int(at))
@@ -77,16 +83,21 @@ class _Tally:
         self.statuses: Counter[Status] = Counter(dict.fromkeys(OPEN, 0))
         self.aftercares: Counter[Aftercare] = Counter(dict.fromkeys(CARED_FOR, 0))
         self.overdue = self.missing = self.unreadable = 0
+        self.by_age = [0] * (len(AGES) + 1)
+        self.odd: set[str] = set()
         self.oldest: dict[tuple[Status, Aftercare], list[Waiting]] = {}
 
     def take(self, overdue: int, counts: Iterable[Any], old: Iterable[Any], listed: int) -> None:
         self.overdue += int(overdue)
         for status, aftercare, schema, count in counts:
             self._count(status, aftercare, text_of(schema, "replace"), int(count))
-        for status, aftercare, id_, at in old:
-            if group := _group(status, aftercare):
+        for status, aftercare, schema, id_, at in old:
+            group, key = _group(status, aftercare), text_of(id_, "replace")
+            if status and (group is None or text_of(schema, "replace") != str(SCHEMA) or not at):
+                self.odd = set(nsmallest(listed, {*self.odd, key}))
+            if group and at:
                 one = Waiting(
-                    key=text_of(id_, "replace"),
+                    key=key,
                     status=group[0],
                     aftercare=group[1],
                     tracked_at=int(at),
@@ -114,6 +125,8 @@ class _Tally:
             overdue=self.overdue,
             missing=self.missing,
             unreadable=self.unreadable,
+            by_age=tuple(self.by_age),
+            odd=tuple(sorted(self.odd)),
             oldest=tuple(oldest),
         )
 

@@ -274,9 +274,7 @@ class CommandStream:
         type_ = text_of(fields.get("type", b""), "replace")
         data = text_of(fields.get("data", b""), "surrogateescape")  # no UTF-8: malformed
         try:
-            done = await execute(
-                type_, data, entry_id, int(entry_id.partition("-")[0]), self._tools
-            )
+            done = await execute(type_, data, entry_id, written_at(entry_id, fields), self._tools)
         except BadCommand as bad:
             await self._bury(entry_id, raw, bad, type_)
         except (RedisError, OSError):
@@ -309,7 +307,8 @@ class CommandStream:
         """To the dead stream, answered and acknowledged. A second run answers with the same id."""
         await self._store.reject(rejection_of(bad, type_[:64], entry_id))
         facts = {"error": f"{bad.reason}: {bad.message}", "deliveries": deliveries}
-        dead: dict[Any, Any] = {**raw, **facts, "origin_id": entry_id}
+        origin = {"origin_id": _origin(raw) or entry_id}
+        dead: dict[Any, Any] = {**raw, **facts, **origin}
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(self._keys.dead, dead)
             pipe.xack(self._keys.commands, GROUP, entry_id)
@@ -332,6 +331,25 @@ class CommandStream:
         if deliveries >= MAX_DELIVERIES:
             bad = BadCommand("malformed", "carrying it out failed again and again; see the log")
             await self._bury(entry_id, raw, bad, type_, deliveries)
+
+
+def written_at(entry_id: str, fields: Mapping[str, Any]) -> Ms:
+    """When the merchant wrote a command: one that was replayed keeps the time of its first entry,
+    so that a time to pay that it gives is not counted anew."""
+    return min(_ms_of(entry_id), _ms_of(_origin(fields) or entry_id))
+
+
+def _origin(fields: Mapping[Any, Any]) -> str:
+    """The id of a replayed command's first entry; empty if there is none that could be one."""
+    origin = text_of(fields.get("origin_id", fields.get(b"origin_id", b"")), "replace")
+    return origin if _ENTRY_ID.fullmatch(origin) else ""
+
+
+_ENTRY_ID = re.compile(r"[1-9][0-9]{12}-[0-9]{1,19}")
+
+
+def _ms_of(entry_id: str) -> Ms:
+    return int(entry_id.partition("-")[0])
 
 
 async def make_group(redis: Redis, stream: str, group: str) -> None:

@@ -79,6 +79,14 @@ def declared(kind: type) -> dict[str, Setting]:
     return {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
 
 
+def defaults(kind: type) -> dict[str, Any]:
+    """The default values of a dataclass' settings, by the name of the field."""
+    entries = declared(kind).items()
+    return {
+        name: entry.parse(entry.default) for name, entry in entries if entry.default is not None
+    }
+
+
 class Environment:
     """Where the variables stand, the strongest place first, and the faults found so far."""
 

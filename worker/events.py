@@ -77,6 +77,9 @@ FIELDS: Mapping[str, str] = {
     "schema": "the version of the record's layout",
     "history": "the last lines of its timeline, one sentence each",
     "alarm": "what a person must know, in a few words",
+    "who": "the person who decided",
+    "statement": "how that person knows",
+    "forced": "whether it was to stand against the gateway's word, or without it",
     # Calls of the gateway, and what they bring
     "endpoint": "what the gateway was asked: inquiryPayment or cancel",
     "ms": "milliseconds that it took",
@@ -180,6 +183,11 @@ EVENTS: Mapping[str, Entry] = {
         fields=f"{PAYMENT} payment_id status via cause marks amount result_code notifications"
         " inquiries unanswered cancels cancel_state tracked_at closing_time followed_ms"
         " past_closing_ms",
+    ),
+    "payment.resolved": Entry(
+        WARNING,
+        "A person decided about a payment that needed one.",
+        fields=f"{PAYMENT} status who statement heard forced",
     ),
     "payment.alarmed": Entry(
         ERROR,

@@ -6,7 +6,7 @@ Whatever goes wrong on the way is `Silence`: it says that nothing is known, and 
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -89,6 +89,13 @@ class HttpGateway:
         self, endpoint: Endpoint, body: bytes, asked_at: Ms
     ) -> tuple[bytes, Ms | None]:
         """The verified body of an answer, and its response-time."""
+        reply = await self.call(endpoint, body, asked_at)
+        if reply.status != HTTPStatus.OK:
+            raise NoAnswerHere(f"http_{reply.status}")
+        return reply.body, reply.verify(self._account)
+
+    async def call(self, endpoint: Endpoint, body: bytes, asked_at: Ms) -> "Reply":
+        """What comes back to a signed question, believed or not."""
         account = self._account
         path = requests.api_path(account.client_id, endpoint)
         asked = Signed(path=path, client_id=account.client_id, time=str(asked_at), body=body)
@@ -101,14 +108,26 @@ class HttpGateway:
             allow_redirects=False,
             timeout=self._connecting,
         ) as reply:
-            if reply.status != HTTPStatus.OK:
-                raise NoAnswerHere(f"http_{reply.status}")
-            answer = await _read(reply.content)
-            said_at = _one(reply.headers, "response-time")
-            answered = Signed(path, _one(reply.headers, "client-id"), said_at, answer)
-            header = _one(reply.headers, "signature")
-            verify(answered, header, client_id=account.client_id, keys=account.public_keys)
-            return answer, times.parse_time(said_at)
+            answer = await _read(reply.content) if reply.status == HTTPStatus.OK else b""
+            return Reply(path, reply.status, reply.headers, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back over HTTP; the body of anything but a 200 is not read."""
+
+    path: str
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    def verify(self, account: Account) -> Ms | None:
+        """Its response-time, if it is the gateway's to this account; else `Untrusted`."""
+        said_at = _one(self.headers, "response-time")
+        answered = Signed(self.path, _one(self.headers, "client-id"), said_at, self.body)
+        header = _one(self.headers, "signature")
+        verify(answered, header, client_id=account.client_id, keys=account.public_keys)
+        return times.parse_time(said_at)
 
 
 class NoAnswerHere(Exception):

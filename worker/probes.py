@@ -176,6 +176,10 @@ def probe_state(facts: Facts, settings: Settings) -> Finding | None:
 
 
 def probe_keys(_: Facts, settings: Settings) -> Finding | None:
+    return try_keys(settings)
+
+
+def try_keys(settings: Settings) -> Finding | None:
     """Whether our keys sign and the gateway's refuse what they did not sign."""
     ours = [
         f"ALIPAY_PRIVATE_KEY of {client_id}"

@@ -15,6 +15,7 @@ from worker.environment import (
     Need,
     Setting,
     declared,
+    defaults,
     setting,
 )
 from worker.values import (
@@ -380,18 +381,37 @@ def load(
 
     `dotenv` is a file that may be absent; `overrides` are command-line flags by variable name.
     """
+    settings, faults = survey(environ, dotenv, overrides, need=need)
+    if faults:
+        raise BadSettings(faults)
+    return settings
+
+
+def survey(
+    environ: Mapping[str, str],
+    dotenv: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    need: Need = EVERYTHING,
+) -> tuple[Settings, list[str]]:
+    """All that can be read, and all that is wrong.
+
+    What cannot be read has its default; what has none is empty, and so is an account without it.
+    """
     environment = Environment(environ, dotenv, overrides)
     common = environment.read(Settings, need)
     account = environment.read(Account, need)
     environment.look_for_misspelt((Settings, Account), need)
     environment.faults += _contradictions(common | account)
     environment.faults += _open_to_others(common, need)
-    if environment.faults:
-        raise BadSettings([secrecy.mask(fault) for fault in environment.faults])
+    common = {"client_id": "", "redis_url": ""} | defaults(Settings) | common
+    account = defaults(Account) | account
     client_id = common["client_id"]
     believed = {client_id: account["public_keys"]} if "public_keys" in account else {}
-    callable_ = {client_id: Account(client_id=client_id, **account)} if need & Need.GATEWAY else {}
-    return Settings(accounts=callable_, public_keys=believed, **common)
+    whole = bool(need & Need.GATEWAY and declared(Account).keys() <= account.keys() and client_id)
+    accounts = {client_id: Account(client_id=client_id, **account)} if whole else {}
+    settings = Settings(accounts=accounts, public_keys=believed, **common)
+    return settings, [secrecy.mask(fault) for fault in environment.faults]
 
 
 def _open_to_others(found: Mapping[str, Any], need: Need) -> Iterator[str]:

@@ -273,6 +273,7 @@ def _split(text: str, hint: str) -> SplitResult:
 
 
 def loopback(host: str | None) -> bool:
+    """Whether a host is this machine, by its name or its address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:

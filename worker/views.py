@@ -1,8 +1,11 @@
 """What a person or a script sees of payments: read from Redis, changed never."""
 
+import heapq
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -10,9 +13,11 @@ from redis.asyncio import Redis
 from jobs.model import Ms
 from jobs.outcome import rfc3339
 from jobs.tools import Stuck
+from worker import story
 from worker.keys import Keys
 from worker.replies import text_of
 
+PAGE = 500
 UNREADABLE = "unreadable"  #: a record or a line that none of ours wrote
 
 TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
@@ -52,56 +57,111 @@ async def look_up(
     return {"payment": _readable(record), "timeline": [_entry(line) for line in lines]}
 
 
-async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> list[dict[str, Any]]:
-    """Open payments tracked more than `older` ago, the oldest first."""
-    keys = Keys(prefix)
+@dataclass(frozen=True, slots=True)
+class OpenPayments:
+    """The oldest of those that are open, and how many there are of each status."""
+
+    rows: list[dict[str, Any]]
+    totals: Counter[str]  #: of those old enough, by status
+
+
+async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> OpenPayments:
+    """Open payments tracked more than `older` ago, the oldest first.
+
+    They are read a page at a time, a few fields of each, and no more than `limit` are kept: 50,000
+    take a second or two, and hold up nobody.
+    """
+    keys, moment = Keys(prefix), await now(redis)
+    oldest: list[tuple[Ms, str, dict[str, Any]]] = []
+    totals: Counter[str] = Counter()
+    async for key, record in _open_records(redis, keys):
+        row = _row(key, record, moment)
+        age = row["ageSeconds"] * 1000
+        if row["status"] != UNREADABLE and age < older:
+            continue
+        totals[row["status"]] += 1
+        heapq.heappush(oldest, (age, key, row))
+        if len(oldest) > limit:
+            heapq.heappop(oldest)
+    rows = [row for _, _, row in sorted(oldest, key=lambda each: -each[0])]
+    return OpenPayments(rows, totals)
+
+
+async def now(redis: Redis) -> Ms:
+    """Redis time."""
     seconds, micros = await redis.time()
-    now = seconds * 1000 + micros // 1000
-    members = [text_of(raw, "replace") for raw in await redis.zrange(keys.open, 0, -1)]
-    async with redis.pipeline(transaction=False) as pipe:
-        for key in members:
-            pipe.hgetall(keys.payment(key))
-        answers = await pipe.execute(raise_on_error=False)
-    rows = [_row(key, found, now) for key, found in zip(members, answers, strict=True) if found]
-    old = [row for row in rows if row["status"] == UNREADABLE or row["ageSeconds"] * 1000 >= older]
-    old.sort(key=lambda row: -row["ageSeconds"])
-    return old[:limit]
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
-def _row(key: str, found: dict[Any, Any] | Exception, now: Ms) -> dict[str, Any]:
+async def _open_records(
+    redis: Redis, keys: Keys
+) -> AsyncIterator[tuple[str, dict[Any, Any] | Exception]]:
+    """Each open payment once, though they change their places while we read."""
+    seen: set[bytes | str] = set()
+    offset = 0
+    while page := await redis.zrange(keys.open, offset, offset + PAGE - 1):
+        new = [raw for raw in page if raw not in seen]
+        seen.update(new)
+        names = [text_of(raw, "replace") for raw in new]
+        async with redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(keys.payment(name))
+            answers = await pipe.execute(raise_on_error=False)
+        for name, found in zip(names, answers, strict=True):
+            if found:
+                yield name, found
+        offset += PAGE
+
+
+def _row(key: str, found: dict[Any, Any] | Exception, moment: Ms) -> dict[str, Any]:
     try:
-        return _columns(_texts(found) if isinstance(found, dict) else {}, now)
+        return _columns(_texts(found) if isinstance(found, dict) else {}, moment)
     except (KeyError, ValueError):
         client_id, _, request_id = key.partition(":")
         names = ("reason", "amount", "ageSeconds", "next", "nextInSeconds")
         empty: dict[str, Any] = dict.fromkeys(names, "")
         about = {"paymentRequestId": request_id, "clientId": client_id, "status": UNREADABLE}
-        return about | empty | {"ageSeconds": 0}
+        why = "its record cannot be read: see record.unreadable in the worker's log"
+        return about | empty | {"ageSeconds": 0, "why": why}
 
 
-def _columns(record: dict[str, str], now: Ms) -> dict[str, Any]:
+def _columns(record: dict[str, str], moment: Ms) -> dict[str, Any]:
     return {
         "paymentRequestId": record["paymentRequestId"],
         "clientId": record["clientId"],
         "status": record["status"],
         "reason": record.get("reason") or record.get("aftercare", "").replace("none", ""),
         "amount": f"{record['currency']} {record['amount']}",
-        "ageSeconds": (now - int(record["trackedAt"])) // 1000,
+        "ageSeconds": (moment - int(record["trackedAt"])) // 1000,
         "next": record.get("nextAct", "inquire"),
-        "nextInSeconds": (int(record["nextInquiryAt"]) - now) // 1000
+        "nextInSeconds": (int(record["nextInquiryAt"]) - moment) // 1000
         if "nextInquiryAt" in record
         else None,
+        "why": story.why_open(record, moment),
     }
 
 
 # For people
 
 
-def story(seen: dict[str, Any]) -> str:
-    """A payment told in lines: the record first, then what happened, in order."""
-    shown = {name: value for name, value in seen["payment"].items() if value not in NOTHING}
-    fields = [f"{name:18} {value}" for name, value in shown.items()]
-    return "\n".join([*fields, "", *map(_told, seen["timeline"])])
+def listed(payments: OpenPayments) -> str:
+    """Open payments as a table that fits a screen, and how many there are in all."""
+    rows = [
+        {
+            "payment": row["paymentRequestId"],
+            "account": row["clientId"],
+            "status": row["status"],
+            "age": story.length(row["ageSeconds"] * 1000),
+            "amount": row["amount"],
+            "why": row["why"],
+        }
+        for row in payments.rows
+    ]
+    total = payments.totals.total()
+    if not total:
+        return "nothing"
+    counts = ", ".join(f"{count} {status}" for status, count in payments.totals.most_common())
+    return f"{table(rows)}\n\n{len(rows)} of {total} shown, the oldest first: {counts}"
 
 
 def stuck(

@@ -1,6 +1,7 @@
 """Every payment held against the gateway's ledger, what the merchant read, and the records."""
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from tests.chaos.world import CLIENT_ID, GRACE_SECONDS, World
 from tests.log_events import check_facts
 from worker.commands import GROUP
 from worker.mock_gateway import Truth, agrees
-from worker.views import story
+from worker.story import tell
 
 ENDS = frozenset(status.value for status in FINAL)
 SLACK = 50  #: ms between two clocks of one machine that count in whole ms
@@ -292,5 +293,7 @@ def told(facts: Facts, id_: str) -> str:
     lines += [f"told: {s.at} {s.id} seq {s.seq} {s.status}" for s in facts.seen.get(id_, ())]
     lines.append(f"wish: {facts.wishes.get(id_)}")
     if kept:
-        lines.append(story({"payment": kept.record, "timeline": kept.timeline}))
+        lines.append(
+            tell({"payment": kept.record, "timeline": kept.timeline}, round(time.time() * 1000))
+        )
     return "\n".join(lines)

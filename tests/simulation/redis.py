@@ -5,6 +5,7 @@ the same calls and compares every answer and every key. Each call is one atomic 
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -278,6 +279,10 @@ class Server:
         self._ring(key)
         return stream_id(stream.last)
 
+    def xrange(self, key: str) -> list[tuple[tuple[int, int], dict[str, str]]]:
+        stream = self._get(key, Stream)
+        return list(stream.entries) if stream else []
+
     def stream(self, key: str) -> Stream:
         return self._make(key, Stream)
 
@@ -439,8 +444,8 @@ def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 def census(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     """A set so small is one page."""
-    stem, _, _, after, most = args
-    now, overdue = server.clock(), 0
+    stem, _, _, after, most, *limits = args
+    now, overdue, ages = server.clock(), 0, [0] * (len(limits) + 1)
     groups: dict[tuple[str, ...], list[tuple[int, str]]] = {}
     for id_ in server.zrange(keys[0]):
         names = ("status", "aftercare", "schema", "trackedAt", "closingTime")
@@ -448,13 +453,33 @@ def census(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         groups.setdefault(tuple(group), []).append((int(tracked or -1), id_))
         waits = group[0] in ("pending", "cancelling") and closing
         overdue += bool(waits and now - int(closing) > int(after))
+        if waits and tracked:
+            ages[sum(now - int(tracked) > int(limit) for limit in limits)] += 1
     counts = [[*group, len(ids)] for group, ids in groups.items()]
     old = [
-        [*group[:2], id_, at]
+        [*group, id_, at]
         for group, ids in groups.items()
         for at, id_ in sorted(one for one in ids if one[0] >= 0)[: int(most)]
     ]
-    return ["0", overdue, counts, old]
+    return ["0", overdue, counts, old, ages]
+
+
+def hours(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    after, count, *known = args
+    entries, counts = server.xrange(keys[0]), Counter[tuple[Ms, str]]()
+    page = [entry for entry in entries if entry[0] > _number_of(after)][: int(count)]
+    for (ms, _), fields in page:
+        type_ = fields.get("type", "")
+        counts[ms - ms % 3_600_000, type_ if type_ in known else "other"] += 1
+    there = any(number == _number_of(after) for number, _ in entries)
+    last = stream_id(page[-1][0]) if page else ""
+    groups = ((str(hour), type_, n) for (hour, type_), n in counts.items())
+    return [int(there), last, [part for group in groups for part in group]]
+
+
+def _number_of(id_: str) -> tuple[int, int]:
+    ms, number = id_.split("-")
+    return int(ms), int(number)
 
 
 def told(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -588,6 +613,7 @@ TWINS: dict[str, Twin] = {
         claim,
         due,
         erase,
+        hours,
         overdue,
         rearm,
         receive,

@@ -103,6 +103,10 @@ calls = st.one_of(
         st.fixed_dictionaries({"after": st.sampled_from([0, 200_000]), "most": st.integers(0, 2)}),
     ),
     st.tuples(
+        st.just("hours"),
+        st.fixed_dictionaries({"after": st.integers(0, 3), "count": st.integers(1, 3)}),
+    ),
+    st.tuples(
         st.just("due"),
         st.fixed_dictionaries(
             {"ahead": moments, "offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}
@@ -232,8 +236,15 @@ class Pair:
         return [self.keys.open, self.keys.stuck], [*stems, said["after"], *pages]
 
     def _census(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
-        args = [self.keys.payment(""), "0", 500, said["after"], said["most"]]
+        args = [self.keys.payment(""), "0", 500, said["after"], said["most"], 50_000, 150_000]
         return [self.keys.open], args
+
+    def _hours(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        """From one of the first entries on, or from the very start."""
+        entries = self.twin.xrange(self.keys.outcomes)
+        ids = ["0-0", *(stream_id(number) for number, _ in entries)]
+        after = ids[min(said["after"], len(ids) - 1)]
+        return [self.keys.outcomes], [after, said["count"], "a", "t"]
 
     def _told(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.stuck], [said["id"]]
@@ -276,7 +287,7 @@ class Pair:
             + ["trackedAt", str(now - said["closing"] - len(key))],
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
-            "events": [["id", text, "data", "{}"] for text in said["events"]],
+            "events": [["id", text, "type", text, "data", "{}"] for text in said["events"]],
         }
         names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
         return names + [k.outcomes, k.brake, k.parked, k.queue], [json.dumps(write)]
@@ -331,8 +342,8 @@ def _with_parsed_history(answer: list[Any]) -> list[Any]:
 
 
 def _in_order(answer: list[Any]) -> list[Any]:
-    now, cursor, overdue, counts, old = answer
-    return [now, cursor, overdue, sorted(counts), sorted(old)]
+    now, cursor, overdue, counts, old, ages = answer
+    return [now, cursor, overdue, sorted(counts), sorted(old), ages]
 
 
 def _text(answer: Any) -> Any:

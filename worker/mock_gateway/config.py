@@ -43,6 +43,7 @@ class MockConfig:
     client_id: str
     gateway_private_key: RSAPrivateKey
     gateway_key_version: int = 1
+    attacker_private_key: RSAPrivateKey | None = None  #: None: one is made, which takes a moment
     merchant_public_keys: Mapping[int, RSAPublicKey]
     own_keys: bool = False  #: whether the keys were made for this run; else SANDBOX_ ids only
     notify_url: str | None = None  #: None: only orders whose `pay` named one are notified

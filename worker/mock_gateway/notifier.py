@@ -81,7 +81,7 @@ class Notifier:
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 ack = await response.content.read(MAX_ACK_BYTES)
-                acked = response.status == 200 and _acknowledges(ack)
+                acked = response.status == 200 and acknowledges(ack)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
         if acked:
@@ -126,7 +126,7 @@ def compose(gateway: Gateway, notice: Notice, path: str, time: str) -> Message:
 _UNSIGNED_HEADERS = ("Content-Type", "Client-Id", "Request-Time")
 
 
-def _acknowledges(body: bytes) -> bool:
+def acknowledges(body: bytes) -> bool:
     try:
         return bool(json.loads(body)["result"]["resultStatus"] == "S")
     except (ValueError, LookupError, TypeError):

@@ -39,7 +39,9 @@ async def start(config: MockConfig) -> RunningMock:
     """
     refuse_real_account(config.client_id, config.own_keys)
     changed = asyncio.Event()
-    attacker_key = await asyncio.to_thread(rsa.generate_private_key, 65537, 2048)
+    attacker_key = config.attacker_private_key
+    if attacker_key is None:
+        attacker_key = await asyncio.to_thread(rsa.generate_private_key, 65537, 2048)
     gateway = Gateway(
         config=config,
         ledger=_ledger(config),

@@ -1,0 +1,8 @@
+"""`python -m worker.cli` is `reconciler`."""
+
+import sys
+
+from worker.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Take up again what was set aside: dead commands, and notifications in quarantine.
+
+Each line is taken up by one script: killed between two, nothing is lost and nothing is there twice.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs.model import Ms
+from jobs.news import Notification, OtherKind, Unusable
+from worker import messages
+from worker.commands import BadCommand, read_command, written_at
+from worker.keys import Keys
+from worker.replies import text_of
+from worker.scripts import Confirm, Scripts
+from worker.store import write_mail
+from worker.strict_json import Unreadable
+
+PAGE = 500
+
+Fields = Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which lines to take up."""
+
+    ids: Sequence[str] = ()  #: of entries; empty: every one that the rest lets through
+    since: Ms = 0  #: set aside at this time or later
+    reason: str = ""  #: set aside for this reason; empty: for any
+    limit: int = 1000
+
+    def takes(self, entry_id: str, reason: str) -> bool:
+        return (
+            (not self.ids or entry_id in self.ids)
+            and _ms_of(entry_id) >= self.since
+            and self.reason in ("", reason)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What became of one line, or would."""
+
+    id: str
+    paymentRequestId: str
+    reason: str  #: why it was set aside
+    done: bool
+    result: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """One run over a stream of what was set aside."""
+
+    redis: Redis
+    keys: Keys
+    accounts: Collection[str]
+    confirm: Confirm | None = None
+    dry_run: bool = False
+
+    async def commands(
+        self, choice: Choice, type_: str | None = None, data: str | None = None
+    ) -> list[Row]:
+        """Dead commands, each as it is or with another `type_` or `data`."""
+        rows: list[Row] = []
+        async for entry_id, fields in _entries(self.redis, self.keys.dead, choice.ids):
+            reason = _text(fields, "error").partition(":")[0]
+            if len(rows) == choice.limit:
+                break
+            if choice.takes(entry_id, reason):
+                mended = _mended(fields, type_, data)
+                rows.append(await self._command(entry_id, mended, reason))
+        return rows
+
+    async def _command(self, entry_id: str, fields: dict[str, bytes], reason: str) -> Row:
+        type_ = _text(fields, "type")
+        data = text_of(fields.get("data", b""), "surrogateescape")
+        at = written_at(entry_id, fields)
+        try:
+            command = read_command(type_, data, entry_id, at, self.accounts)
+        except BadCommand as bad:
+            refused = f"left: it would be refused again: {bad.message}"
+            return _row(entry_id, bad.payment_request_id, reason, refused, done=False)
+        name = command.payment_request_id
+        if self.dry_run:
+            return _row(entry_id, name, reason, f"would be written again: {type_}")
+        flat = [part for field in fields.items() for part in field]
+        new = await self._run("replay", [self.keys.dead, self.keys.commands], [entry_id, *flat])
+        return _row(entry_id, name, reason, f"written again as {new}" if new else _GONE, bool(new))
+
+    async def quarantine(self, choice: Choice) -> list[Row]:
+        """Notifications that can be understood now, or whose payment is tracked now."""
+        rows: list[Row] = []
+        async for entry_id, fields in _entries(self.redis, self.keys.quarantine, choice.ids):
+            reason = _text(fields, "reason")
+            if len(rows) == choice.limit:
+                break
+            if choice.takes(entry_id, reason):
+                rows.append(await self._notification(entry_id, fields, reason))
+        return rows
+
+    async def _notification(self, entry_id: str, fields: Fields, reason: str) -> Row:
+        client_id, name = _text(fields, "clientId"), _text(fields, "paymentRequestId")
+        found = _mail(client_id, name, entry_id, fields)
+        if found.why_not:
+            return _row(entry_id, name, reason, f"left: {found.why_not}", done=False)
+        k, key = self.keys, f"{client_id}:{found.payment_request_id}"
+        if self.dry_run:
+            would = "applied" if await self.redis.exists(k.payment(key)) else "parked"
+            if would == "parked" and not found.parks:
+                return _row(entry_id, name, reason, _UNTRACKED, done=False)
+            return _row(entry_id, found.payment_request_id, reason, f"would be {would}")
+        names = [k.quarantine, k.payment(key), k.inbox(key), k.open, k.parked, k.queue]
+        args = [entry_id, key, k.prefix, found.mail, "1" if found.parks else "0"]
+        result = _RESULTS[await self._run("requeue", names, args)]
+        done = result not in (_GONE, _UNTRACKED)
+        return _row(entry_id, found.payment_request_id, reason, result, done)
+
+    async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> str:
+        answer = await Scripts(self.redis).run(name, keys, args, self.confirm)
+        return text_of(answer[1])
+
+
+_GONE = "left: it is not there any more"
+_UNTRACKED = "left: its payment is not tracked; track it first"
+_RESULTS = {
+    "accepted": "applied: it lies in the payment's inbox",
+    "parked": "parked until its payment is tracked",
+    "untracked": _UNTRACKED,
+    "gone": _GONE,
+}
+
+
+# Commands
+
+#: What the dead stream adds to a command; `origin_id` stays, as it tells when it was written first.
+_ADDED = ("error", "deliveries")
+
+
+def _mended(fields: Fields, type_: str | None, data: str | None) -> dict[str, bytes]:
+    given = {"type": type_, "data": data}
+    kept = {name: value for name, value in fields.items() if name not in _ADDED}
+    return kept | {name: text.encode() for name, text in given.items() if text is not None}
+
+
+# Notifications
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mail:
+    mail: str = ""
+    payment_request_id: str = ""
+    parks: bool = False  #: whether it is worth keeping for a payment that nobody tracks
+    why_not: str = ""
+
+
+def _mail(client_id: str, name: str, entry_id: str, fields: Fields) -> _Mail:
+    """A quarantined message as it may lie in an inbox. Only its body was kept, not its time: what
+    was not understood at first makes us ask, and proves nothing by itself."""
+    if "message" in fields:  # of a payment that nobody tracked; it stands there as it came
+        return _Mail(mail=_text(fields, "message"), payment_request_id=name)
+    at, body = _ms_of(entry_id), fields.get("body", b"")
+    try:
+        said = messages.parse_notification(body, None, at, client_id)
+    except Unreadable as fault:
+        return _Mail(why_not=f"it cannot be understood: {fault.why}")
+    match said:
+        case Unusable():
+            return _Mail(why_not=f"it cannot be understood: {said.why}")
+        case OtherKind():
+            return _Mail(why_not=f"it is a {said.kind}, which is not about how a payment ends")
+        case Notification():
+            mail = write_mail(at, "", body)
+            return _Mail(mail=mail, payment_request_id=said.payment_request_id, parks=True)
+
+
+# Streams
+
+
+async def _entries(
+    redis: Redis, stream: str, ids: Sequence[str]
+) -> AsyncIterator[tuple[str, dict[str, bytes]]]:
+    """The entries of a stream, or those named, the oldest first, a page at a time.
+
+    Only those that are there by now: a command that dies again is not met again in the same run.
+    """
+    seconds, micros = await redis.time()
+    now = str(seconds * 1000 + micros // 1000)
+    for first, last in [(id_, id_) for id_ in ids] or [("-", now)]:
+        while page := await redis.xrange(stream, first, last, count=PAGE):
+            for raw_id, raw in page:
+                fields = {text_of(name, "replace"): value for name, value in raw.items()}
+                yield text_of(raw_id), fields
+            if ids:
+                break
+            first = f"({text_of(page[-1][0])}"
+
+
+def _row(entry_id: str, name: str, reason: str, result: str, done: bool = True) -> Row:
+    return Row(id=entry_id, paymentRequestId=name, reason=reason, done=done, result=result)
+
+
+def _text(fields: Fields, name: str) -> str:
+    return text_of(fields.get(name, b""), "replace")
+
+
+def _ms_of(entry_id: str) -> Ms:
+    return int(entry_id.partition("-")[0])
