@@ -1,5 +1,6 @@
 """The command line: data on stdout, all else on stderr, and an exit code that says which it was."""
 
+import asyncio
 import json
 import logging
 import os
@@ -18,7 +19,15 @@ import redis
 
 from jobs.model import Money, Payment
 from tests.keys import CLIENT_ID
-from tests.servers import environ, now_ms, process, put, reconciler
+from tests.servers import (
+    environ,
+    now_ms,
+    process,
+    put,
+    reconciler,
+    says,
+    scripted_gateway,
+)
 from worker import cli, views
 from worker.keys import Keys
 from worker.settings import SETTINGS
@@ -290,6 +299,180 @@ def test_a_reader_that_has_seen_enough_is_no_failure(
     given = environ(redis_url, line.keys.prefix, "", PYTHONUNBUFFERED="")
     with process(tmp_path, given, *shell) as piped:
         assert (piped.ended(), piped.said) == (0, "")
+
+
+# resolve
+
+
+@pytest.fixture
+def asked(line: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """`reconciler resolve` of one payment, with a gateway where every payment stands so."""
+    for name in ("ALIPAY_PRIVATE_KEY", "ALIPAY_PUBLIC_KEYS", "SUDO_USER"):
+        monkeypatch.setenv(name, environ("", "", "").get(name, "ann"))
+    line.redis.set(line.keys.canary, "a worker has been here")
+
+    async def resolve(says_: str, *words: str) -> tuple[int, str, str]:
+        async with scripted_gateway() as gateway:
+            gateway.answer = says(says_)
+            monkeypatch.setenv("ALIPAY_GATEWAY_URL", gateway.url)
+            code = await asyncio.to_thread(
+                cli.main, ["--env-file", os.devnull, "resolve", "order-1", *words]
+            )
+        out, err = line.read()
+        return code, out, "".join(x for x in err.splitlines(True) if x.startswith("reconciler:"))
+
+    yield lambda *words: asyncio.run(resolve(*words))
+
+
+def unresolved(line: Line, **changed: Any) -> None:
+    line.track("order-1", age=3600)
+    fields = {"status": "unresolved", "reason": "cancel_window", "version": "1"} | changed
+    line.redis.hset(line.keys.payment(f"{CLIENT_ID}:order-1"), mapping=fields)
+
+
+WHY = ("--reason", "seen on the dashboard")
+
+
+def test_an_operators_word_is_written_down_with_the_login_name(
+    line: Line, asked: Callable[..., Any]
+) -> None:
+    unresolved(line)
+    code, out, err = asked("PROCESSING", "--as", "cancelled", *WHY)
+    assert (code, err) == (0, "")
+    assert out == "order-1: cancelled, as you say; the gateway said: not_yet SUCCESS\n"
+    [*_, command, _] = line.redis.lrange(line.keys.timeline(f"{CLIENT_ID}:order-1"), 0, -1)
+    assert json.loads(command)["detail"] == (
+        "ann: seen on the dashboard (gateway: not_yet SUCCESS)"
+    )
+
+
+def test_what_the_gateway_says_beats_an_operators_word(
+    line: Line, asked: Callable[..., Any]
+) -> None:
+    unresolved(line)
+    code, out, _ = asked("SUCCESS", "--as", "failed", "--json", *WHY)
+    told = json.loads(out)
+    assert (code, told["status"], told["by"]) == (0, "succeeded", "gateway")
+
+
+@pytest.mark.parametrize(
+    ("stands", "gateway", "word", "code", "says_"),
+    [
+        ({}, "PENDING", "succeeded", 1, "which contradicts succeeded. If you know better, say so"),
+        ({}, "?", "failed", 4, "the gateway does not say how it stands (no_answer unknown_"),
+        ({}, "PROCESSING", "refunded", 1, "write --as succeeded, failed or cancelled"),
+        ({"status": "pending"}, "?", "failed", 1, "order-1 is pending: it is followed and ends"),
+        (
+            {"status": "failed", "finalAt": "1"},
+            "?",
+            "failed",
+            1,
+            "order-1 has ended already: failed",
+        ),
+        (
+            {"status": "failed", "finalAt": "1", "aftercare": "refund_required"},
+            "?",
+            "failed",
+            1,
+            "write --as refunded",
+        ),
+    ],
+)
+def test_a_word_that_is_not_taken_says_why(
+    line: Line,
+    asked: Callable[..., Any],
+    stands: dict[str, str],
+    gateway: str,
+    word: str,
+    code: int,
+    says_: str,
+) -> None:
+    unresolved(line, **stands)
+    ended, out, err = asked(gateway, "--as", word, *WHY)
+    assert (ended, out) == (code, "")
+    assert says_ in err
+
+
+def test_a_payment_that_is_not_tracked_is_not_resolved(
+    line: Line, asked: Callable[..., Any]
+) -> None:
+    code, _, err = asked("PROCESSING", "--as", "failed", *WHY)
+    assert (code, err) == (
+        1,
+        "reconciler: order-1 is not tracked: see its spelling and --client-id\n",
+    )
+
+
+@pytest.mark.parametrize("words", [["--reason", "two\nlines"], [*WHY, "--who", " "]])
+def test_a_reason_is_one_line(line: Line, asked: Callable[..., Any], words: list[str]) -> None:
+    code, _, err = asked("PROCESSING", "--as", "failed", *words)
+    assert code == 2
+    assert "write one line of 1 to " in err
+
+
+# replay
+
+
+def bury(line: Line, name: str, **changed: str) -> str:
+    data = {"paymentRequestId": name, "paymentAmount": {"currency": "USD", "value": "599"}}
+    fields = {"type": "payment.track", "data": json.dumps(data), "error": "malformed: a bug"}
+    line.redis.set(line.keys.canary, "a worker has been here")
+    entry_id: str = line.redis.xadd(line.keys.dead, fields | changed)
+    return entry_id
+
+
+def test_replay_lists_what_would_happen_and_then_does_it(line: Line) -> None:
+    bury(line, "order-1")
+    bury(line, "order-2", type="payment.trakc")
+    code, out, err = line("replay", "commands", "--all", "--dry-run")
+    assert (code, err) == (0, "")
+    heading, first, second, _, counts = out.splitlines()
+    assert heading.split() == ["id", "paymentRequestId", "reason", "result"]
+    assert first.endswith("would be written again: payment.track")
+    assert "left: it would be refused again: type 'payment.trakc' is unknown" in second
+    assert counts == "1 would be taken up, 1 left"
+    assert line.redis.xlen(line.keys.commands) == 0
+    code, out, _ = line("replay", "commands", "--since", "1h", "--json")
+    assert (code, [row["done"] for row in json.loads(out)]) == (0, [True, False])
+    assert line.redis.xlen(line.keys.commands) == 1
+
+
+def test_to_leave_one_that_was_named_is_a_failure(line: Line) -> None:
+    entry_id = bury(line, "order-2", type="payment.trakc")
+    assert line("replay", "commands", entry_id)[0] == 1
+    code, out, _ = line("replay", "commands", "1-1")
+    assert code == 1 and out.endswith("0 taken up, 0 left, not there: 1-1\n")
+    assert line("replay", "commands", entry_id, "--type", "payment.track")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says_"),
+    [
+        ("commands", "name entries, or write --all, --since or --reason"),
+        ("commands latest", "latest is no id of an entry"),
+        ("commands --all --data {}", "for one dead command"),
+        ("quarantine 1-1 --type payment.track", "for one dead command"),
+        ("commands --since soon", "--since: write a number"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(line: Line, words: str, says_: str) -> None:
+    code, out, err = line("replay", *words.split())
+    assert (code, out) == (2, "")
+    assert says_ in err
+
+
+def test_a_user_without_the_right_is_told_which_one_has_it(line: Line, redis_url: str) -> None:
+    bury(line, "order-1")
+    rights = ["~*", "&*", "+@all", "-xdel"]
+    line.redis.execute_command("ACL", "SETUSER", "u", "reset", "on", ">password", *rights)
+    try:
+        url = f"{redis_url}?username=u&password=password"
+        code, _, err = line("replay", "commands", "--all", "--redis-url", url)
+    finally:
+        line.redis.execute_command("ACL", "DELUSER", "u")
+    assert code == 5
+    assert "our user of Redis may not do this" in err and "deploy/users.conf" in err
+    assert (line.redis.xlen(line.keys.dead), line.redis.xlen(line.keys.commands)) == (1, 0)
 
 
 # What may be wrong

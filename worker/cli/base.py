@@ -119,7 +119,7 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
     except BrokenPipeError:  # of stdout: one of Redis is a RedisError
         raise
     except (RedisError, OSError) as fault:
-        if denied(fault):
+        if denied(fault) or "ACL failure in script" in str(fault):
             hint = "name one that may in REDIS_URL, as admin of deploy/users.conf"
             raise Fault(
                 CHECK_FAILED, f"our user of Redis may not do this ({fault}): {hint}"

@@ -4,6 +4,7 @@
 local dead, commands = KEYS[1], KEYS[2]
 local now = now_ms()
 if #redis.call('XRANGE', dead, ARGV[1], ARGV[1]) == 0 then return {now, ''} end
+redis.call('XDEL', dead, '0-1') -- a right that we lack must stop us here: Lua undoes nothing
 local id = redis.call('XADD', commands, '*', unpack(ARGV, 2))
 redis.call('XDEL', dead, ARGV[1])
 return {now, id}

@@ -11,6 +11,7 @@ if #redis.call('XRANGE', quarantine, entry, entry) == 0 then return {now, 'gone'
 
 local tracked = redis.call('EXISTS', payment) == 1
 if not tracked and parks ~= '1' then return {now, 'untracked'} end
+redis.call('XDEL', quarantine, '0-1') -- a right that we lack must stop us here: Lua undoes nothing
 redis.call('RPUSH', inbox, mail)
 if tracked then
   local due = redis.call('ZSCORE', open, id)
