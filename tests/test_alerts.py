@@ -1,0 +1,137 @@
+"""The alert rules name only what exists, miss no logged error, and are what Prometheus takes."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.alerting.metric_names import TARGET_LABELS, labels_of, unknown_names
+from tests.alerting.promql import alternatives, names
+from tests.alerting.promtool import ALERTS, alerts, log_events, needs_promtool, promtool, recorded
+from worker.events import EVENTS
+from worker.values import LogLevel
+
+FOLDER = ALERTS.parent
+
+#: Errors that a rule sees by what they do to something else.
+SEEN_BY_THEIR_EFFECT = {
+    "payment.stuck": "ReconcilerPaymentsOverdue",
+    "redis.away": "ReconcilerRedisDown",
+}
+
+
+def events_in(expr: str) -> set[str]:
+    """The log events that an expression counts."""
+    return {
+        event
+        for selector in names(expr).selectors
+        for label, operator, text in selector.matchers
+        if label == "event"
+        for event in alternatives(operator, text)
+    }
+
+
+@pytest.fixture(params=alerts(), ids=str)
+def rule(request: pytest.FixtureRequest) -> Any:
+    return alerts()[request.param]
+
+
+# What exists
+
+
+def test_a_rule_names_only_metrics_labels_and_values_that_exist(rule: Any) -> None:
+    assert list(unknown_names(rule["expr"])) == []
+
+
+def test_what_is_recorded_is_made_of_metrics_that_exist() -> None:
+    for rule in recorded():
+        assert list(unknown_names(rule["expr"])) == []
+
+
+def test_a_rule_names_only_log_events_that_exist(rule: Any) -> None:
+    assert set(log_events(rule)) <= set(EVENTS)
+
+
+def test_a_rule_that_counts_log_events_names_them_for_whoever_looks(rule: Any) -> None:
+    assert events_in(rule["expr"]) <= set(log_events(rule))
+
+
+def test_a_text_names_only_labels_that_the_alert_has(rule: Any) -> None:
+    texts = " ".join(rule["annotations"].values())
+    said = set(re.findall(r"\$labels\.(\w+)", texts))
+    found = names(rule["expr"])
+    there = set().union(*(labels_of(selector.metric) for selector in found.selectors))
+    assert said <= (there | TARGET_LABELS) - found.dropped
+
+
+def test_every_error_in_the_log_is_counted_by_a_rule_or_seen_by_its_effect() -> None:
+    errors = {name for name, entry in EVENTS.items() if entry.level is LogLevel.ERROR}
+    counted = set().union(*(events_in(rule["expr"]) for rule in alerts().values()))
+    assert errors - counted == set(SEEN_BY_THEIR_EFFECT)
+    for event, alert in SEEN_BY_THEIR_EFFECT.items():
+        assert event in log_events(alerts()[alert])
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        "reconciler_payment_open > 0",
+        'reconciler_payments_open{state="pending"} > 0',
+        'reconciler_payments_open{status="pendign"} > 0',
+        'reconciler_log_events_total{event="job.failled"} > 0',
+        'reconciler_log_events_total{event=~"job.failed|swep.failed"} > 0',
+        'up{job="reconciler-reciever"} == 0',
+        "sum by (states) (reconciler_payments_open) > 0",
+        "sum without (instance, kinds) (reconciler_attention_open) > 0",
+        "rate(reconciler_job_lateness_second_bucket[5m]) > 0",
+    ],
+)
+def test_a_slip_in_a_name_would_be_noticed(expr: str) -> None:
+    assert list(unknown_names(expr))
+
+
+# What a rule needs
+
+
+def test_a_rule_says_how_urgent_it_is_and_what_it_means(rule: Any) -> None:
+    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["labels"] in ({"severity": "page"}, {"severity": "ticket"})
+    assert set(rule["annotations"]) == {"summary", "description", "log_event", "runbook_url"}
+    assert re.fullmatch(r"[1-9]\d?m", rule.get("for", "1m"))
+    assert len(rule["annotations"]["summary"]) <= 90
+
+
+def test_a_name_is_given_once() -> None:
+    given = re.findall(r"^ +- alert: (\w+)$", ALERTS.read_text("utf-8"), re.MULTILINE)
+    assert given == list(alerts())
+    assert len(set(given)) == len(given)
+
+
+# What Prometheus says
+
+
+@needs_promtool
+def test_prometheus_takes_the_rules() -> None:
+    checked = promtool("check", "rules", "--lint-fatal", str(ALERTS))
+    assert checked.returncode == 0, checked.stderr
+
+
+@needs_promtool
+def test_prometheus_takes_the_scrape_configuration(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "admin-token").write_text("secret")
+    checked = promtool("check", "config", "prometheus.yaml", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert f"{len(alerts()) + len(recorded())} rules found" in checked.stdout
+
+
+def test_the_scrape_configuration_has_the_jobs_that_the_rules_know() -> None:
+    config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text("utf-8"))
+    assert config["rule_files"] == [ALERTS.name]
+    jobs = {scrape["job_name"]: scrape for scrape in config["scrape_configs"]}
+    assert set(jobs) == {"reconciler-worker", "reconciler-receiver"}
+    for scrape in jobs.values():
+        assert scrape["authorization"] == {"credentials_file": "admin-token"}
