@@ -87,7 +87,9 @@ def _question(role: Role, redis: Redis, settings: Settings) -> Callable[[], Any]
 def _metrics(role: Role, health: Health, reading: Callable[[], Any]) -> Metrics | None:
     try:
         return Metrics(role, health, reading)
-    except ModuleNotFoundError:  # the extra is not installed
+    except ModuleNotFoundError as missing:  # the extra is not installed
+        if missing.name != "prometheus_client":
+            raise
         return None
 
 
@@ -95,7 +97,9 @@ def _pages(settings: Settings, redis: Redis) -> Sequence[web.AbstractRouteDef]:
     """What there is to look at: the receiver, which faces the internet, may not read payments."""
     try:
         page = import_module("worker.page")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as missing:
+        if missing.name != "worker.page":
+            raise
         return []
     routes: Sequence[web.AbstractRouteDef] = page.routes(redis, settings)
     return routes
