@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 import yaml
 
 from tests.alerting.metric_names import TARGET_LABELS, labels_of, unknown_names
-from tests.alerting.promql import alternatives, names
+from tests.alerting.promql import Selector, alternatives, names
 from tests.alerting.promtool import ALERTS, alerts, log_events, needs_promtool, promtool, recorded
 from worker.events import EVENTS
+from worker.health import Health
+from worker.metrics import Metrics
+from worker.rights import Role
 from worker.values import LogLevel
 
 FOLDER = ALERTS.parent
@@ -25,13 +29,16 @@ SEEN_BY_THEIR_EFFECT = {
 
 def events_in(expr: str) -> set[str]:
     """The log events that an expression counts."""
-    return {
+    return set().union(*map(events_in_one, names(expr).selectors))
+
+
+def events_in_one(selector: Selector) -> list[str]:
+    return [
         event
-        for selector in names(expr).selectors
         for label, operator, text in selector.matchers
         if label == "event"
         for event in alternatives(operator, text)
-    }
+    ]
 
 
 @pytest.fixture(params=alerts(), ids=str)
@@ -73,6 +80,17 @@ def test_every_error_in_the_log_is_counted_by_a_rule_or_seen_by_its_effect() -> 
     assert errors - counted == set(SEEN_BY_THEIR_EFFECT)
     for event, alert in SEEN_BY_THEIR_EFFECT.items():
         assert event in log_events(alerts()[alert])
+
+
+def test_a_log_event_that_a_rule_counts_is_a_series_before_it_first_happens(rule: Any) -> None:
+    """`increase` sees nothing of a series that begins at 1."""
+    fresh = Metrics(Role.WORKER, Health(), lambda: ({}, False)).render().decode().splitlines()
+    there = [line.removesuffix(" 0.0") for line in fresh if line.endswith(" 0.0")]
+    for counted in names(rule["expr"]).selectors:
+        if counted.metric == recorded()[0]["record"]:
+            scraped = replace(counted, metric="reconciler_log_events_total")
+            found = [series for series in there if scraped.selects(series)]
+            assert len(found) == len(events_in_one(counted))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ class ToStderr(logging.Handler):
             return
         except Exception as fault:
             text = _failed(fault)
+            tell_watchers(None, "", json.loads(text))
         _print(text)
 
 
