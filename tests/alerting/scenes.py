@@ -64,10 +64,17 @@ async def play(folder: Path) -> Played:
 
 def play_first(at: Deployment) -> Scenes:
     at.redis.set(KEYS.canary, "2026-01-01T00:00:00+00:00")
+    at.redis.xadd(KEYS.outcomes, {"id": "a while ago"}, id=f"{now_ms() - 20 * MINUTE}-0")
     at.start("worker")
     at.start("receiver")
+    hear_all(at)
+    time.sleep(1)  # until the gauges tell of it
+    scenes = {"fresh": at.scrape()}
     be_well(at)
-    scenes = {"well": at.scrape()}
+    have_small_troubles(at)
+    scenes["well"] = at.scrape()
+    track(at, "open-unheard")
+    at.redis.xgroup_setid(KEYS.outcomes, SHOP, "0")
     misuse(at)
     have_ailing_payments(at)
     lose_and_fill_redis(at)
@@ -132,16 +139,41 @@ async def answer(asked: Asked) -> web.StreamResponse:
 # What goes well
 
 
-def be_well(at: Deployment) -> None:
-    """One payment is told of by a notification, one is found by asking, and the shop hears it."""
-    for name in ("told-1", "paid-1"):
+def track(at: Deployment, *names: str) -> None:
+    for name in names:
         data = {"paymentRequestId": name, "paymentAmount": {"currency": "USD", "value": "599"}}
         at.redis.xadd(KEYS.commands, {"type": "payment.track", "data": json.dumps(data)})
-    wait_until(lambda: at.redis.exists(KEYS.payment(f"{CLIENT_ID}:told-1")))
+    wait_until(lambda: at.redis.exists(*[KEYS.payment(f"{CLIENT_ID}:{n}") for n in names]))
+
+
+def be_well(at: Deployment) -> None:
+    """One payment is told of by a notification, others are found by asking; the shop hears it."""
+    track(at, "told-1", *(f"paid-{n}" for n in range(12)))
     at.post(notification(paid("told-1")).wire())
-    wait_until(lambda: len(at.processes["worker"].find("payment.final")) == 2)
+    wait_until(lambda: len(at.processes["worker"].find("payment.final")) == 13)
+    hear_all(at)
+
+
+def hear_all(at: Deployment) -> None:
     for entry, _ in at.redis.xreadgroup(SHOP, "one", {KEYS.outcomes: ">"})[0][1]:
         at.redis.xack(KEYS.outcomes, SHOP, entry)
+
+
+def have_small_troubles(at: Deployment) -> None:
+    """Of what alerts: too little. An inquiry is not answered, strangers knock, Redis is full for a
+    moment and then half full, and a command waits for the payment that it is about."""
+    track(at, "hangs-once")
+    at.wait_for("inquiry.unanswered")
+    give(at, payment("hangs-once", next_at=now_ms() + HOUR))
+    at.post(*[notification(paid("told-1"), key="attacker").wire()] * 25)
+    at.post(*[notification(paid("told-1")).wire()] * 40)
+    at.redis.config_set("maxmemory", 1)
+    at.post(*[notification(paid("told-2")).wire()] * 2)
+    at.redis.config_set("maxmemory", 2 * at.redis.info("memory")["used_memory"])
+    early = {"type": "payment.recheck", "data": json.dumps({"paymentRequestId": "open-unheard"})}
+    at.redis.xadd(KEYS.commands, early)
+    at.wait_for("receiver.store_down")
+    time.sleep(1)
 
 
 # What goes wrong
@@ -151,7 +183,7 @@ def misuse(at: Deployment) -> None:
     """Messages that are forged, encrypted, or not understood; a command that is none."""
     unusable = {"notifyType": "PAYMENT_RESULT", "paymentRequestId": "told-1"}
     at.post(
-        *[notification(paid("told-1"), key="attacker").wire()] * 40,
+        *[notification(paid("told-1"), key="attacker").wire()] * 50,
         notification(paid("told-1")).also("Encrypt", "symmetricKey=abc").wire(),
         notification(unusable).wire(),
     )
@@ -183,7 +215,7 @@ def have_ailing_payments(at: Deployment) -> None:
     """Those that are found come first, as any that is found lets go of the cancel brake."""
     give(at, *found_by_asking())
     wait_until(lambda: len(at.processes["worker"].find("payment.alarmed")) == 2)
-    wait_until(lambda: len(at.processes["worker"].find("payment.final")) == 14)
+    wait_until(lambda: len(at.processes["worker"].find("payment.final")) == 25)
     give(at, *never_found(), *never_answered())
     wait_until(lambda: int(at.redis.hget(KEYS.brake, CLIENT_ID) or 0) == MISSES)
     give(at, payment("other-1", client_id="SOMEBODY_ELSE"), payment("newer-1"))
@@ -197,7 +229,7 @@ def found_by_asking() -> list[Payment]:
     report = {"on_timeout": OnTimeout.REPORT, "found": True}
     ended = {"status": Status.CANCELLED, "final_at": now - MINUTE, "aftercare": Aftercare.WATCHING}
     return [
-        *(payment(f"paid-{n}") for n in range(2, 14)),
+        *(payment(f"paid-{n}") for n in range(20, 32)),
         payment("open-1", closing_time=now - MINUTE, **report),
         payment("paid-late", **ended, **report),
     ]

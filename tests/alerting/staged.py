@@ -3,6 +3,7 @@
 python -m tests.alerting.staged well|sick COMMAND
 """
 
+import logging
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ SHORT = 300  #: ms
 
 
 async def _broken(*_: Any) -> None:
+    logging.getLogger("planted").error("a library is in trouble")
     raise RuntimeError("planted")
 
 
