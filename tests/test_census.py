@@ -15,6 +15,8 @@ from worker import connect
 from worker.census import LISTED, PAGE, Census, Waiting, census
 from worker.keys import Keys
 
+pytestmark = pytest.mark.once  # what is under test is not Python
+
 HAPPENED: Ms = 1_700_000_000_000
 NEVER: Ms = 9_000_000_000_000
 

@@ -71,6 +71,17 @@ def reading(talk: Talk) -> asyncio.ReadTransport:
     return transport
 
 
+async def test_an_expect_that_there_is_not_is_passed_over_and_not_repeated() -> None:
+    """aiohttp's own answer repeats it, and no handler, no log would see the request."""
+    for expect in (b"<evil>", b"100-continue, x", b"x\r\nExpect: 100-continue"):
+        async with serving() as runner:
+            talk = await connected(runner)
+            talk[1].write(ASK[:-2] + b"Expect: " + expect + b"\r\nConnection: close\r\n\r\n")
+            answer = await read(talk)
+            assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"ok")
+            await close(talk)
+
+
 # Time
 
 

@@ -1,16 +1,19 @@
 """Every metric is declared, made of lines that the log has, and counts what they say."""
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.contextvars import bound_contextvars
 
 from tests.servers import ROOT
-from worker import logs, metrics
+from worker import logs
 from worker.events import CONTEXT, EVENTS
 from worker.health import Health
 from worker.logs import log
@@ -160,11 +163,11 @@ def test_lines_are_counted_by_event_and_level(made: Callable[..., Metrics]) -> N
 
 def test_lines_below_the_level_that_is_written_are_counted(made: Callable[..., Metrics]) -> None:
     one = made()
-    logs.logging.getLogger().setLevel("ERROR")
+    logging.getLogger().setLevel("ERROR")
     try:
         log.debug("payment.woken", late_ms=1500)
     finally:
-        logs.logging.getLogger().setLevel("DEBUG")
+        logging.getLogger().setLevel("DEBUG")
     assert value(one, "log_events_total", event="payment.woken", level="debug") == 1
     assert value(one, "job_lateness_seconds_sum") == 1.5
 
@@ -177,7 +180,7 @@ def test_an_exception_is_an_error(made: Callable[..., Metrics]) -> None:
 
 def test_what_a_library_says_is_counted(made: Callable[..., Metrics]) -> None:
     one = made()
-    logs.logging.getLogger("asyncio").error("something broke")
+    logging.getLogger("asyncio").error("something broke")
     assert value(one, "log_events_total", event="library.logged", level="error") == 1
 
 
@@ -334,7 +337,7 @@ def test_in_one_process_receiver_and_worker_count_their_own_lines(
 ) -> None:
     both = [made(role) for role in (Role.RECEIVER, Role.WORKER)]
     for role, times in (("receiver", 2), ("worker", 3)):
-        with logs.structlog.contextvars.bound_contextvars(role=role):
+        with bound_contextvars(role=role):
             for _ in range(times):
                 log.warning("worker.redis_waiting", task="probes")
     told = {"event": "worker.redis_waiting", "level": "warning"}
@@ -365,7 +368,7 @@ def test_ready_is_what_readyz_says() -> None:
 
 def test_the_version_that_runs_is_told() -> None:
     one = Metrics(Role.WORKER, Health(), nothing)
-    version = metrics.metadata.version("payment-reconciler")
+    version = metadata.version("payment-reconciler")
     assert value(one, "build_info", version=version) == 1
 
 

@@ -101,11 +101,11 @@ def test_a_directory_in_place_of_the_file_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS if setting.secret])
 def test_every_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
-    secret.write_text(COMPLETE.get(name, "token") + "\n")
+    secret.write_text(COMPLETE.get(name, "a-token-of-20-signs!") + "\n")
     environ = {k: v for k, v in COMPLETE.items() if k != name}
     direct = load(COMPLETE | {name: secret.read_text()})
     by_file = load(environ | {name + "_FILE": str(secret)})
-    assert by_file.redis_url == direct.redis_url
+    assert (by_file.redis_url, by_file.admin_token) == (direct.redis_url, direct.admin_token)
     [ours], [theirs] = by_file.accounts.values(), direct.accounts.values()
     assert ours.agent_token == theirs.agent_token
     assert private_text(ours.private_key) == private_text(theirs.private_key)
@@ -241,6 +241,11 @@ def test_a_complete_environment_gives_one_account() -> None:
         ("CANCEL_BRAKE", "0", 0),
         ("RECEIVER_PORT", "0", 0),
         ("RECEIVER_HOST", "::1", "::1"),
+        ("WORKER_ADMIN_PORT", "0", 0),
+        ("ADMIN_HOST", "::1", "::1"),
+        ("ADMIN_TOKEN", "a-token-of-20-signs!", "a-token-of-20-signs!"),
+        ("ADMIN_TOKEN", "", None),
+        ("ADMIN_ALLOWED_HOSTS", "worker, worker.svc", ("worker", "worker.svc")),
     ],
 )
 def test_a_good_value_is_taken(name: str, text: str, value: object) -> None:
@@ -303,6 +308,11 @@ def read(name: str, text: str) -> object:
         ("OUTCOME_GROUPS", "a b", "give names of"),
         ("OUTCOME_GROUPS", "a,", "give names of"),
         ("TLS_CERT_FILE", "/nowhere", "no such file"),
+        ("RECEIVER_ADMIN_PORT", "65536", "give a whole number from 0 to 65535"),
+        ("ADMIN_HOST", "a b", "give a host name"),
+        ("ADMIN_ALLOWED_HOSTS", "Worker", "give host names in small letters"),
+        ("ADMIN_ALLOWED_HOSTS", "worker:9102", "give host names in small letters"),
+        ("ADMIN_ALLOWED_HOSTS", "*", "give host names in small letters"),
     ],
 )
 def test_a_bad_value_is_named_with_what_to_give(name: str, text: str, hint: str) -> None:
@@ -328,6 +338,9 @@ def test_a_bad_value_is_named_with_what_to_give(name: str, text: str, hint: str)
         ("ALIPAY_PUBLIC_KEYS", f"2={PUBLIC},2={PUBLIC_2}", "version 2 is given twice"),
         ("ALIPAY_PUBLIC_KEYS", f"1={PUBLIC},2=red-secret", "version 2: "),
         ("ALIPAY_AGENT_TOKEN", "red secret", "without blanks"),
+        ("ADMIN_TOKEN", "red-secret", "give 16 to 256 printable ASCII"),
+        ("ADMIN_TOKEN", "red-secret with blanks", "without blanks"),
+        ("ADMIN_TOKEN", "red-secret" * 26, "give 16 to 256 printable ASCII"),
     ],
 )
 def test_a_fault_in_a_secret_does_not_repeat_it(name: str, text: str, hint: str) -> None:
@@ -436,6 +449,36 @@ def test_tls_needs_both_files(tmp_path: Path) -> None:
     assert faults(COMPLETE | {"TLS_CERT_FILE": str(file)}) == [
         "TLS_CERT_FILE and TLS_KEY_FILE belong together: set both or none"
     ]
+
+
+OFF_LOOPBACK = ["0.0.0.0", "::", "10.0.0.5", "pay.example.com", "127.0.0.1.example.com"]
+
+
+@pytest.mark.parametrize("host", OFF_LOOPBACK)
+def test_where_others_reach_the_admin_port_there_must_be_a_token(host: str) -> None:
+    [fault] = faults(COMPLETE | {"ADMIN_HOST": host})
+    assert fault.startswith(f"ADMIN_HOST={host}: ") and "set ADMIN_TOKEN" in fault
+    load(COMPLETE | {"ADMIN_HOST": host, "ADMIN_TOKEN": "x" * 16})
+    [fault] = faults(COMPLETE | {"ADMIN_HOST": host, "ADMIN_TOKEN": "x" * 15})
+    assert fault.startswith("ADMIN_TOKEN: ")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_this_machine_alone_the_admin_port_needs_no_token(host: str) -> None:
+    assert load(COMPLETE | {"ADMIN_HOST": host}).admin_token is None
+
+
+def test_no_token_is_needed_for_ports_that_this_process_does_not_open() -> None:
+    open_to_all = COMPLETE | {"ADMIN_HOST": "0.0.0.0"}
+    load(open_to_all, need=Need.COMMANDS)
+    none = {"RECEIVER_ADMIN_PORT": "0", "WORKER_ADMIN_PORT": "0"}
+    load(open_to_all | none)
+    for need, port in (
+        (Need.NOTIFICATIONS, "RECEIVER_ADMIN_PORT"),
+        (Need.GATEWAY, "WORKER_ADMIN_PORT"),
+    ):
+        load(open_to_all | {port: "0"}, need=need)
+        assert faults(open_to_all | none | {port: "1"}, need=need)
 
 
 def test_records_are_kept_as_long_as_aftercare_takes() -> None:

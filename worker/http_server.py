@@ -11,10 +11,13 @@ import asyncio
 import math
 import ssl
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import http_parser, web
+from aiohttp import hdrs, http_parser, web
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDictProxy
 
 from worker.logs import log
 
@@ -40,6 +43,7 @@ HANDSHAKE_SECONDS = 10.0
 LINGER_SECONDS = 1.0
 #: At most one line in this time says that connections are refused.
 CROWDED_EVERY_SECONDS = 10.0
+KNOWN = "100-continue"  #: the only `Expect` that there is
 
 _TURNED_AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
@@ -189,9 +193,24 @@ class _Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        server = _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        factory = _expecting_no_more(made.request_factory)
+        server = _Server(made.request_handler, request_factory=factory, **self._kwargs)
         server.crowded = self._crowded
         return server
+
+
+def _expecting_no_more(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """aiohttp answers an `Expect` that it does not know itself, and repeats it there: it need not,
+    and nobody would see the request (RFC 9110, 10.1.1)."""
+
+    def request(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        if message.headers.get(hdrs.EXPECT, KNOWN).lower() != KNOWN:
+            headers = message.headers.copy()
+            headers.popall(hdrs.EXPECT)
+            message = message._replace(headers=CIMultiDictProxy(headers))
+        return make(message, *rest)
+
+    return request
 
 
 class _Site(web.TCPSite):

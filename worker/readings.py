@@ -45,7 +45,8 @@ class Readings:
         """For ever. That Redis is away is for those to say who need it."""
         while True:
             await self._ping()
-            if self._health.redis_up and time.monotonic() >= self._next:
+            at_work = self._health.redis_up and self._health.admitted
+            if at_work and time.monotonic() >= self._next:
                 await self._read()
             await asyncio.sleep(PING_EVERY / SECOND)
 

@@ -385,6 +385,7 @@ def load(
     account = environment.read(Account, need)
     environment.look_for_misspelt((Settings, Account), need)
     environment.faults += _contradictions(common | account)
+    environment.faults += _open_to_others(common, need)
     if environment.faults:
         raise BadSettings([secrecy.mask(fault) for fault in environment.faults])
     client_id = common["client_id"]
@@ -393,11 +394,16 @@ def load(
     return Settings(accounts=callable_, public_keys=believed, **common)
 
 
-def _needs_token(found: Mapping[str, Any]) -> bool:
-    """Whether others than this machine reach an admin port, and nothing keeps them out."""
-    ports = (found.get("receiver_admin_port"), found.get("worker_admin_port"))
+def _open_to_others(found: Mapping[str, Any], need: Need) -> Iterator[str]:
+    """An admin port of this process that others than this machine reach without a token."""
+    ports = {Need.NOTIFICATIONS: "receiver_admin_port", Need.GATEWAY: "worker_admin_port"}
+    opened = any(found.get(port) for role, port in ports.items() if role & need)
     host, token = found.get("admin_host", "localhost"), found.get("admin_token", "set wrongly")
-    return any(ports) and not values.loopback(host) and token is None
+    if opened and token is None and not values.loopback(host):
+        yield (
+            f"ADMIN_HOST={host}: others reach it there, so set ADMIN_TOKEN (16 characters or"
+            " more), or leave ADMIN_HOST at 127.0.0.1, or set the admin ports to 0"
+        )
 
 
 def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
@@ -415,15 +421,6 @@ def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
                 f"ALIPAY_NOTIFY_URL: the gateway signs {called}, the receiver believes only"
                 f" {' and '.join(believed)}: set ALIPAY_NOTIFY_PATH or ALIPAY_NOTIFY_SIGNED_PATH"
             )
-    if _needs_token(found):
-        yield (
-            f"ADMIN_HOST={found['admin_host']}: others reach it there, so set ADMIN_TOKEN (16"
-            " characters or more), or leave ADMIN_HOST at 127.0.0.1, or set the admin ports to 0"
-        )
-    yield from _own_keys(found)
-
-
-def _own_keys(found: Mapping[str, Any]) -> Iterator[str]:
     if "private_key" in found:
         ours = found["private_key"].public_key().public_numbers()
         for version, key in found.get("public_keys", {}).items():

@@ -123,6 +123,7 @@ CASES: list[Case] = [
         wire=GENUINE.wire().replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: us\r\n", b""),
     ),
     accepted("Expect: 100-continue", GENUINE.having(Expect="100-continue")),
+    accepted("an Expect that there is not", GENUINE.having(Expect="the-unexpected")),
     accepted("a blank line first", GENUINE, wire=b"\r\n\r\n" + GENUINE.wire()),
     accepted("in chunks", GENUINE, wire=GENUINE.chunked(7)),
     accepted("in chunks of one byte", GENUINE, wire=GENUINE.chunked(1)),
