@@ -39,6 +39,7 @@ class Deployment:
         self.processes[kind] = running
         self.started.append(running)
         running.wait_for(f"{kind}.started")
+        wait_until(lambda: "\nreconciler_redis_up 1.0\n" in (_metrics(self.admin[kind]) or ""))
 
     def close(self) -> None:
         for running in self.started:

@@ -73,7 +73,7 @@ def play_first(at: Deployment) -> Scenes:
     be_well(at)
     have_small_troubles(at)
     scenes["well"] = at.scrape()
-    track(at, "open-unheard")
+    track(at, "hangs-unheard")
     at.redis.xgroup_setid(KEYS.outcomes, SHOP, "0")
     misuse(at)
     have_ailing_payments(at)
@@ -170,7 +170,7 @@ def have_small_troubles(at: Deployment) -> None:
     at.redis.config_set("maxmemory", 1)
     at.post(*[notification(paid("told-2")).wire()] * 2)
     at.redis.config_set("maxmemory", 2 * at.redis.info("memory")["used_memory"])
-    early = {"type": "payment.recheck", "data": json.dumps({"paymentRequestId": "open-unheard"})}
+    early = {"type": "payment.recheck", "data": json.dumps({"paymentRequestId": "hangs-unheard"})}
     at.redis.xadd(KEYS.commands, early)
     at.wait_for("receiver.store_down")
     time.sleep(1)
