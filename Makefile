@@ -13,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz mutate
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz outage mutate
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -32,7 +32,7 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
-	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, mutate: see docs/reliability.md"
+	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, outage, mutate: see docs/reliability.md"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -65,6 +65,11 @@ simulate-mutants: .venv/test-installed
 ROUNDS ?= 20
 failover: .venv/test-installed
 	@.venv/bin/python -m tests.failover --rounds $(ROUNDS) $(ARGS)
+
+# What an outage writes to the log. FORM: refuse, hang, error (the gateway), redis, forged.
+FORM ?= refuse
+outage: .venv/test-installed
+	@.venv/bin/python -m tests.outage $(FORM) $(ARGS)
 
 # Mutations of genuine messages, sent to the receiver.
 COUNT ?= 100000

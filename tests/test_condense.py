@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -130,7 +130,18 @@ def test_a_stranger_cannot_make_it_hold_more_than_a_few_reasons(
     assert set(facts["reasons"]) == {"other"}
 
 
-def test_threads_that_log_at_once_lose_no_line(condenser: Condenser, said: Said) -> None:
+@pytest.fixture
+def in_turns() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_that_log_at_once_lose_no_line(
+    condenser: Condenser, said: Said, in_turns: None
+) -> None:
     threads = [
         threading.Thread(target=passed, args=(condenser, 1000, "cancel.sent")) for _ in range(8)
     ]

@@ -24,7 +24,7 @@ from tests.servers import (
     scripted_gateway,
     send,
 )
-from worker.client import track
+from worker import client
 from worker.logs import log
 from worker.store import short_digest
 
@@ -57,19 +57,30 @@ async def test_a_payment_is_followed_through_receiver_and_worker_by_ids_alone(
         process(tmp_path, given, *reconciler("receiver")) as receiver,
     ):
         started = await asyncio.to_thread(receiver.wait_for, "receiver.started")
-        command_id = await track(redis, "order-1", "USD", 599, expires_in=60, prefix=prefix)
-        await asyncio.to_thread(worker.wait_for, "inquiry.completed")
+        await client.track(redis, "order-2", "USD", 599, expires_in=60, prefix=prefix)
+        what = {"paymentRequestId": "order-2"}
+        cancelled = await client.send(redis, "payment.cancel", what, prefix)
+        command_id = await client.track(redis, "order-1", "USD", 599, expires_in=60, prefix=prefix)
+        await asyncio.to_thread(worker.wait_for, "cancel.sent")
+        await asyncio.to_thread(worker.wait_for, "inquiry.completed", payment_request_id="order-1")
         genuine = notification(paid("order-1"))
         await send(int(started["addresses"][0].split(",")[1].strip(" )")), genuine.wire())
-        await asyncio.to_thread(worker.wait_for, "payment.final")
+        await asyncio.to_thread(worker.wait_for, "payment.final", payment_request_id="order-1")
         heard, done = receiver.lines, worker.lines
 
     about = {"client_id": CLIENT_ID, "payment_request_id": "order-1"}
     # What the merchant's command caused.
     caused = having(done, command_id=command_id, **about)
     assert events(caused) == ["payment.tracked", "command.accepted"]
+    brought = having(done, command_id=cancelled, payment_request_id="order-2")
+    assert events(brought)[:4] == [
+        "payment.changed",
+        "outcome.published",
+        "command.accepted",
+        "cancel.sent",  # in a wake-up of its own
+    ]
     # Each wake-up by itself.
-    [asked, *_] = having(done, event="inquiry.completed")
+    [asked, *_] = having(done, event="inquiry.completed", **about)
     first = having(done, wake_id=asked["wake_id"])
     assert events(first) == ["payment.woken", "inquiry.completed"]
     # From the receiver's line of the notification to what it did in the worker.

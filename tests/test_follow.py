@@ -1,6 +1,7 @@
 """From wake-up to wake-up to the one end: whatever is lost, late, doubled, frozen or killed."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable
 
 import pytest
@@ -78,6 +79,25 @@ async def test_paid_and_notified(bench: Bench) -> None:
         "notification paid",
         "status succeeded",
     ]
+
+
+async def test_the_log_tells_a_wake_up_with_how_late_it_was_and_what_it_brought(
+    bench: Bench,
+) -> None:
+    body = notification()
+    await bench.deliver(body)
+    await bench.worker.follow()
+    lines = bench.worker.log.lines
+    assert [event for event, _ in lines][-5:] == [
+        "payment.woken",
+        "notification.applied",
+        "payment.changed",
+        "outcome.published",
+        "payment.final",
+    ]
+    assert 0 <= lines[-5][1]["late_ms"] < SOON
+    assert lines[-4][1]["body_sha256"] == hashlib.sha256(body).hexdigest()[:16]
+    assert (lines[-1][1]["notifications"], lines[-1][1]["via"]) == (1, "notification")
 
 
 async def test_paid_and_the_notification_lost(bench: Bench) -> None:

@@ -190,6 +190,28 @@ async def test_an_inquiry_is_answered_with_all_that_the_gateway_says(
     )
 
 
+async def test_how_long_the_gateway_took_is_told_of_answers_and_of_silence(
+    gateway: ScriptedGateway, session: aiohttp.ClientSession
+) -> None:
+    async def slowly(asked: Asked) -> web.StreamResponse:
+        await asyncio.sleep(0.1)
+        paid = inquired("order-1", "SUCCESS")
+        return signed_answer(asked.path, paid if "inquiry" in asked.path else CANCELLED)
+
+    async def never(_: Asked) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    gateway.answer = slowly
+    us = line(session, gateway.url)
+    for answer in (await us.inquire(PAYMENT, NOW), await us.cancel(PAYMENT, NOW)):
+        assert not isinstance(answer, Silence)
+        assert answer.took is not None and 100 <= answer.took < TIMEOUT
+    gateway.answer = never
+    silent = await us.inquire(PAYMENT, NOW)
+    assert silent.took is not None and TIMEOUT <= silent.took < 10 * TIMEOUT
+
+
 async def test_a_cancel_is_answered(
     gateway: ScriptedGateway, session: aiohttp.ClientSession
 ) -> None:

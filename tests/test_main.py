@@ -232,6 +232,8 @@ async def test_a_worker_whose_redis_was_away_for_long_starts_afresh(
             await until(lambda: told(redis, Keys()))
             await redis.aclose()
     assert len(named(log_lines, "worker.started")) == 2
+    for event in ("worker.redis_waiting", "worker.redis_back"):
+        assert "jobs" in {line["task"] for line in named(log_lines, event)}
 
 
 async def test_a_worker_that_arq_cannot_close_leaves_no_connection_open(

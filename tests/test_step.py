@@ -271,6 +271,25 @@ async def test_what_happened_is_one_line(
     assert bench.worker.log.named(event) == [fields | ABOUT]
 
 
+async def test_a_command_is_either_accepted_or_rejected(bench: Bench) -> None:
+    now = await bench.now()
+    for command in (order(Ask.RECHECK, now), track(now, amount=Money("USD", 1))):
+        bench.worker.log.lines.clear()
+        await take(bench.worker.tools, await bench.worker.load(), command)
+        said = [event for event, _ in bench.worker.log.lines if event.startswith("command.")]
+        assert len(said) == 1
+
+
+async def test_a_payment_that_is_erased_leaves_the_line_of_its_command(bench: Bench) -> None:
+    now = await bench.now()
+    for _ in range(2):  # forgotten, then erased
+        bench.worker.log.lines.clear()
+        await take(bench.worker.tools, await bench.worker.load(), order(Ask.FORGET, now))
+    assert await bench.redis.exists(bench.keys.payment(KEY)) == 0
+    accepted = {"command": "payment.forget", "command_id": "2-0", **ABOUT}
+    assert bench.worker.log.lines == [("command.accepted", accepted)]
+
+
 async def test_an_outcome_is_logged_as_it_was_published(bench: Bench) -> None:
     paid = inquiry(await bench.now(), GatewayStatus.SUCCESS)
     await take(bench.worker.tools, await bench.worker.load(), paid)

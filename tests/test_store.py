@@ -89,6 +89,15 @@ async def test_a_payment_that_is_due_is_claimed_for_a_lease(bench: Bench, paymen
     assert before + LEASE <= (await bench.due() or 0) <= await bench.now() + LEASE
 
 
+async def test_a_claim_tells_how_late_it_is(bench: Bench, payment: Payment) -> None:
+    await bench.redis.zadd(bench.keys.open, {KEY: await bench.now() - 1234})
+    loaded = await bench.worker.store.claim(KEY)
+    assert loaded is not None
+    assert 1234 <= loaded.late < 1234 + SOON
+    again = await bench.worker.load()
+    assert again.late == 0, "a look is no claim"
+
+
 async def test_a_payment_that_is_not_due_stays_as_it_is(bench: Bench, payment: Payment) -> None:
     before = await everything(bench)
     assert await bench.worker.store.claim(KEY) is None

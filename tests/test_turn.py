@@ -951,6 +951,19 @@ def test_money_left_taken_alarms_the_operator() -> None:
     assert life.alarms == ["money stays taken after the end: refund it"]
 
 
+def test_every_notification_is_counted_whatever_it_is_worth_and_nothing_else() -> None:
+    life = Life(FRESH)
+    life.notification("U")  # a hint
+    life.notification("S", amount=Money("EUR", 1))  # a mismatch
+    life.inquiry("PROCESSING")
+    life.silence()
+    assert life.payment.notifications == 2
+    life.notification("S")
+    assert life.payment.status is Status.SUCCEEDED
+    life.notification("S")  # known
+    assert life.payment.notifications == 4
+
+
 def test_a_change_is_stamped_and_no_change_is_not() -> None:
     life = live("pending")
     before = life.payment

@@ -14,9 +14,10 @@ from jobs.model import Ms
 from jobs.schedule import MINUTE, SECOND
 from jobs.tools import Tools
 from tests.fakes import open_bench
-from tests.servers import environ, now_ms
+from tests.servers import environ, now_ms, until
 from worker.commands import CommandStream
 from worker.keys import Keys
+from worker.main import companions
 from worker.outage import Outage
 from worker.settings import Settings, load
 from worker.store import Store
@@ -43,9 +44,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     yield clock
 
 
+async def test_a_sweep_that_comes_round_ends_the_outage_of_the_jobs(
+    redis_url: str, prefix: str, log_lines: list[EventDict]
+) -> None:
+    """No job may be due for long after it."""
+    given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
+    jobs = Outage("jobs")
+    jobs.waits(OSError("away"))
+    async with worker.main.open_tools(given) as (tools, store):
+        pulse = Pulse(given.sweep_every)
+        beside = companions(given, tools, store, jobs, pulse)
+        tasks = [asyncio.create_task(each) for each in beside]
+        await until(lambda: back(log_lines))
+        await worker.tasks.end(tasks)
+
+
+async def back(log_lines: list[EventDict]) -> bool:
+    return any(line["event"] == "worker.redis_back" for line in log_lines)
+
+
 def started(given: Settings, tools: Tools, store: Store) -> list["asyncio.Task[None]"]:
     """What runs beside the jobs of a worker."""
-    beside = worker.main.companions(given, tools, store, Outage("jobs"), Pulse(given.sweep_every))
+    beside = companions(given, tools, store, Outage("jobs"), Pulse(given.sweep_every))
     return [asyncio.create_task(each) for each in beside]
 
 

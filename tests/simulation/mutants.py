@@ -247,7 +247,7 @@ async def _ack_first(visit: Any, message: Any, store: Any) -> str:
     visit.facts |= {"payment_request_id": said["paymentRequestId"], "result": "accepted"}
     loop = _link(store).world.loop
     loop.spawn(process, _kept_quietly(message, store))
-    return "accepted"
+    return "notification.accepted"
 
 
 async def _kept_quietly(message: Any, store: Any) -> None:
