@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from worker import condense, logs
 from worker.condense import MAX_REASONS, Condenser
 from worker.events import EVENTS, FEW
 from worker.logs import log
+from worker.settings import SETTINGS
 from worker.values import LogFormat, LogLevel
 
 Said = list[tuple[str, dict[str, Any]]]
@@ -130,27 +131,30 @@ def test_a_stranger_cannot_make_it_hold_more_than_a_few_reasons(
     assert set(facts["reasons"]) == {"other"}
 
 
-@pytest.fixture
-def in_turns() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-7)
-    yield
-    sys.setswitchinterval(before)
-
-
-def test_threads_that_log_at_once_lose_no_line(
-    condenser: Condenser, said: Said, in_turns: None
+def test_threads_that_log_at_once_are_counted_together(
+    condenser: Condenser, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = []
+
+    class Slow(threading.Timer):
+        """Whoever makes one gives all other threads the time to come between."""
+
+        def __init__(self, *args: Any) -> None:
+            made.append(self)
+            time.sleep(0.05)
+            super().__init__(*args)
+
+    monkeypatch.setattr(threading, "Timer", Slow)
     threads = [
-        threading.Thread(target=passed, args=(condenser, 1000, "cancel.sent")) for _ in range(8)
+        threading.Thread(target=passed, args=(condenser, 100, "cancel.sent")) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     condenser.tell()
-    assert sum(facts["count"] for _, facts in said) == 8000 - FEW
+    assert len(made) == 1
+    assert [facts["count"] for _, facts in said] == [800 - FEW]
 
 
 # In the log
@@ -205,6 +209,25 @@ def test_what_libraries_say_again_and_again_is_counted_too(
         5,
         {"asyncio": 5},
     )
+
+
+def test_a_line_that_cannot_be_written_is_no_flood_either(
+    written: Callable[[], list[dict[str, Any]]],
+) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    for _ in range(FEW + 5):
+        log.info("payment.changed", status=circle)
+    logs._condenser.tell()
+    *lines, last = written()
+    assert [each["event"] for each in lines] == ["log.failed"] * FEW
+    assert (last["condensed"], last["count"]) == ("log.failed", 5)
+
+
+def test_the_setting_says_how_many_lines_pass() -> None:
+    [setting] = [each for each in SETTINGS if each.name == "LOG_CONDENSED"]
+    assert f"written {FEW} times in ten seconds" in setting.meaning
+    assert condense.WINDOW_SECONDS == 10
 
 
 AT_ITS_END = """

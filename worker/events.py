@@ -495,11 +495,20 @@ EVENTS: Mapping[str, Entry] = {
         burst=FEW,
         reason="logger",
     ),
-    "log.failed": Entry(ERROR, "A line could not be written.", "Report its fault.", fields="fault"),
+    "log.failed": Entry(
+        ERROR,
+        "A line could not be written.",
+        "Report its fault.",
+        fields="fault",
+        burst=FEW,
+        reason="fault",
+    ),
     "log.unregistered": Entry(
         ERROR,
         "A line is not on this list.",
         "Report its name.",
         fields="unregistered",
+        burst=FEW,
+        reason="unregistered",
     ),
 }

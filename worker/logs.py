@@ -88,9 +88,9 @@ class ToStderr(logging.Handler):
         except structlog.DropEvent:  # counted instead
             return
         except Exception as fault:
-            text = _failed(fault)
-            tell_watchers(None, "", json.loads(text))
-        _print(text)
+            tell_watchers(None, "", _say_failed(fault))
+        else:
+            _print(text)
 
 
 def _print(text: str) -> None:
@@ -98,8 +98,11 @@ def _print(text: str) -> None:
         print(mask_known(text), file=sys.stderr, flush=True)
 
 
-def _failed(fault: Exception) -> str:
-    return json.dumps({"level": "error", "event": "log.failed", "fault": type(fault).__name__})
+def _say_failed(fault: Exception) -> EventDict:
+    line: EventDict = {"level": "error", "event": "log.failed", "fault": type(fault).__name__}
+    if _condenser.passes(line):
+        _print(json.dumps(line))
+    return line
 
 
 def tell_watchers(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
@@ -108,7 +111,7 @@ def tell_watchers(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         try:
             watcher(line["event"], line)
         except Exception as fault:
-            _print(_failed(fault))
+            _say_failed(fault)
     return line
 
 
