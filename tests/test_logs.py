@@ -179,6 +179,18 @@ def test_a_line_that_cannot_be_written_is_replaced_by_one_that_can(json_lines: L
     assert json_lines() == [failed]
 
 
+def test_that_a_line_could_not_be_written_is_heard_by_watchers(json_lines: Lines) -> None:
+    heard: list[str] = []
+    logs.watchers.append(lambda event, _: heard.append(event))
+    try:
+        circle: list[Any] = []
+        circle.append(circle)
+        log.info("payment.tracked", circle=circle)
+    finally:
+        logs.watchers.pop()
+    assert heard == ["payment.tracked", "log.failed"]
+
+
 def test_a_closed_stderr_stops_nobody(json_lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     closed.close()

@@ -88,7 +88,7 @@ class ToStderr(logging.Handler):
         except structlog.DropEvent:  # counted instead
             return
         except Exception as fault:
-            _say_failed(fault)
+            tell_watchers(None, "", _say_failed(fault))
         else:
             _print(text)
 
@@ -98,10 +98,11 @@ def _print(text: str) -> None:
         print(mask_known(text), file=sys.stderr, flush=True)
 
 
-def _say_failed(fault: Exception) -> None:
-    line = {"level": "error", "event": "log.failed", "fault": type(fault).__name__}
+def _say_failed(fault: Exception) -> EventDict:
+    line: EventDict = {"level": "error", "event": "log.failed", "fault": type(fault).__name__}
     if _condenser.passes(line):
         _print(json.dumps(line))
+    return line
 
 
 def tell_watchers(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

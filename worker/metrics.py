@@ -278,7 +278,8 @@ class Metrics:
                 self._rules.setdefault(rule.event, []).append(rule)
         self._lines = self._series["log_events_total"]
         for event, entry in EVENTS.items():
-            self._lines.at((event, (entry.level or LogLevel.WARNING).value))
+            for level in [entry.level] if entry.level else LogLevel:
+                self._lines.at((event, level.value))
 
     def count(self, event: str, line: Mapping[str, Any]) -> None:
         """One of `logs.watchers`. Where receiver and worker are one process, each has its lines."""
