@@ -68,8 +68,8 @@ class OpenPayments:
 async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> OpenPayments:
     """Open payments tracked more than `older` ago, the oldest first.
 
-    They are read a page at a time, a few fields of each, and no more than `limit` are kept: 50,000
-    take a second or two, and hold up nobody.
+    They are read a page at a time and no more than `limit` are kept: 50,000 take some seconds,
+    and hold up nobody meanwhile.
     """
     keys, moment = Keys(prefix), await now(redis)
     oldest: list[tuple[Ms, str, dict[str, Any]]] = []
