@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -384,7 +383,7 @@ async def test_a_crowd_is_told_of_under_its_own_name(
 
 
 def a_page(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A module `worker.page`, as whoever builds it promises."""
+    """A page in place of the real one."""
     made: list[Any] = []
 
     async def page(_: web.Request) -> web.Response:
@@ -395,9 +394,7 @@ def a_page(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append((redis, settings))
         return [web.get("/", page)]
 
-    module = ModuleType("worker.page")
-    module.routes = routes  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "worker.page", module)
+    monkeypatch.setattr("worker.page.routes", routes)
     return made
 
 

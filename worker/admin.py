@@ -19,14 +19,13 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 from http import HTTPStatus
-from importlib import import_module
 from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from redis.asyncio import Redis
 
-from worker import connect, logs
+from worker import connect, logs, page
 from worker.health import Health
 from worker.http_server import serve
 from worker.keys import Keys
@@ -67,7 +66,8 @@ async def admin_port(settings: Settings, role: Role, health: Health) -> AsyncIte
     redis = connect.client(settings.redis_url, tries=0)
     readings = Readings(redis, health, _question(role, redis, settings))
     metrics = _metrics(role, health, lambda: (readings.last, readings.up))
-    pages = _pages(settings, redis) if role is Role.WORKER else []
+    # The receiver faces the internet: its user of Redis may not read payments.
+    pages = page.routes(redis, settings) if role is Role.WORKER else []
     app = create_app(settings, health, metrics.render if metrics else None, pages)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
@@ -93,18 +93,6 @@ def _metrics(role: Role, health: Health, reading: Callable[[], Any]) -> Metrics 
         if missing.name != "prometheus_client":
             raise
         return None
-
-
-def _pages(settings: Settings, redis: Redis) -> Sequence[web.AbstractRouteDef]:
-    """What there is to look at: the receiver, which faces the internet, may not read payments."""
-    try:
-        page = import_module("worker.page")
-    except ModuleNotFoundError as missing:
-        if missing.name != "worker.page":
-            raise
-        return []
-    routes: Sequence[web.AbstractRouteDef] = page.routes(redis, settings)
-    return routes
 
 
 async def _open(
