@@ -29,7 +29,7 @@ def check_written(text: str) -> None:
 
 def check_facts(line: dict[str, Any]) -> None:
     facts = {name: value for name, value in line.items() if name not in ("timestamp", "level")}
-    logs.check_line(None, line["level"], facts)
+    logs.check_line(None, line.get("level", ""), facts)
 
 
 # The code

@@ -156,6 +156,7 @@ def test_what_must_never_be_is_found(kind: str, changed: dict[str, Any]) -> None
     [
         ('{"event": "payment.final", "level": "info"}', False),
         ('{"event": "payment.alarmed", "level": "error"}', False),
+        ('{"event": "payment.final", "level": "info", "undeclared": 1}', True),
         ('{"event": "job.failed", "level": "error"}', True),
         ('{"event": "log.unregistered", "level": "error"}', True),
         ('{"event": "account.unknown", "level": "error"}', True),
