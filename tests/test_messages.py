@@ -733,7 +733,7 @@ def test_integers_can_be_had_as_their_digits() -> None:
 def test_a_body_made_to_be_slow_is_refused_in_linear_time(body: bytes) -> None:
     started = time.perf_counter()
     assert unreadable(body) in ("json", "number")
-    assert time.perf_counter() - started < 2  # takes 10 ms; quadratic time would take a minute
+    assert time.perf_counter() - started < 10  # takes 10 ms; quadratic time would take a minute
 
 
 # For all bodies

@@ -208,7 +208,7 @@ async def test_of_very_many_a_few_are_kept_and_all_are_counted(redis: Redis, key
     now = (await redis.time())[0] * 1000
     async with redis.pipeline(transaction=False) as pipe:
         for n in range(1203):
-            moment = {"tracked_at": now - n * 1000, "closing_time": now, "next_at": now + n}
+            moment = {"tracked_at": now - n * 60_000, "closing_time": now, "next_at": now + n}
             status = Status.CANCELLING if n % 3 == 0 else Status.PENDING
             put(pipe, keys, replace(PAYMENT, payment_request_id=f"o-{n}", status=status, **moment))
         await pipe.execute()
@@ -217,9 +217,9 @@ async def test_of_very_many_a_few_are_kept_and_all_are_counted(redis: Redis, key
     assert found.totals == {"pending": 802, "cancelling": 401}
     heading, first, *_, counts = listed(found).splitlines()
     assert heading.split() == ["payment", "account", "status", "age", "amount", "why"]
-    assert first.startswith("o-1202   SANDBOX_5X00000000000000  pending     20 min")
+    assert first.startswith("o-1202   SANDBOX_5X00000000000000  pending     20 h")
     assert counts == "3 of 1203 shown, the oldest first: 802 pending, 401 cancelling"
-    assert (await open_payments(redis, keys.prefix, 1_200_000, 10)).totals.total() == 3
+    assert (await open_payments(redis, keys.prefix, 1_200 * 60_000, 10)).totals.total() == 3
 
 
 async def test_one_that_moves_while_we_read_is_listed_once(redis: Redis, keys: Keys) -> None:
