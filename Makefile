@@ -123,9 +123,10 @@ covered-tests-on-%: $$(call venv,$$*)/test-installed
 	@.ci/install $(@D) $< $(or $(call python,$(MAIN)),$(python3))
 	@touch $@
 
-# One lock for every platform and Python: what runs, what the demo needs as well, what tests need.
+# One lock for every platform and Python: what runs; with metrics; what the demo needs; what tests need.
 lock:
 	$(call compile,requirements.lock)
+	$(call compile,requirements-metrics.lock,--extra metrics)
 	$(call compile,requirements-demo.lock,--extra demo)
 	$(call compile,requirements-test.lock,--extra test)
 	$(call compile,requirements-mutate.lock,--extra mutate)

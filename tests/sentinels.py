@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,18 +11,11 @@ from typing import Any
 
 import redis
 
-from tests.servers import wait_until
+from tests.servers import free_port, wait_until
 from worker.embedded import EmbeddedServer, find_server
 
 NAME = "main"
 Tls = tuple[Path, Path]  #: certificate and key
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Node(EmbeddedServer):

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -189,6 +190,24 @@ def _reply(raw: bytes) -> Reply | None:
     return Reply(int(status.split()[1]), {n.title(): v.strip() for n, _, v in pairs}, body)
 
 
+async def get(port: int, path: str, method: str = "GET", **headers: str) -> Reply:
+    """What is answered to a request; `_` in a header's name stands for `-`."""
+    given = {"Host": "127.0.0.1", "Connection": "close"} | headers
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value]
+    wire = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])
+    reply = await send(port, wire.encode())
+    assert reply is not None, "no answer came"
+    return reply
+
+
+def free_port() -> int:
+    """One that nobody has: as an admin port, 0 means none."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
 # Our receiver
 
 
@@ -352,6 +371,8 @@ def environ(redis_url: str, prefix: str, gateway_url: str, **more: str) -> dict[
         "ALIPAY_PUBLIC_KEYS": key_text("alipay_v1", "public_x509_b64"),
         "RECEIVER_HOST": "127.0.0.1",
         "RECEIVER_PORT": "0",
+        "RECEIVER_ADMIN_PORT": "0",  # none: many run at once
+        "WORKER_ADMIN_PORT": "0",
         "RECONCILER_SCHEDULE": "0.2",
         "SWEEP_SECONDS": "0.5",
         "GATEWAY_TIMEOUT_SECONDS": "2",

@@ -190,7 +190,9 @@ def test_a_lock_file_has_a_hash_for_everything_and_names_no_host(lock: Path) -> 
     assert not re.search(r"^\s*--(?!hash)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-demo.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-metrics.lock", "requirements-demo.lock"]
+)
 def test_all_lock_files_agree(lock: str) -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^\S+==\S+", (ROOT / name).read_text("utf-8"), re.MULTILINE))

@@ -171,6 +171,43 @@ def test_a_closed_stderr_stops_nobody(json_lines: Lines, monkeypatch: pytest.Mon
     assert json_lines() == []
 
 
+# Who watches
+
+
+@pytest.fixture
+def watched() -> Iterator[list[tuple[str, str]]]:
+    """Event and level of each line that a watcher hears of."""
+    heard: list[tuple[str, str]] = []
+    logs.watchers.append(lambda event, line: heard.append((event, line["level"])))
+    yield heard
+    logs.watchers.pop()
+
+
+def test_a_watcher_hears_of_every_line_also_of_those_that_are_not_written(
+    json_lines: Lines, watched: list[tuple[str, str]]
+) -> None:
+    log.debug("retention.completed")
+    log.info("payment.tracked")
+    logging.getLogger("asyncio").error("Task %s was destroyed", "t1")
+    assert watched == [
+        ("retention.completed", "debug"),
+        ("payment.tracked", "info"),
+        ("library.logged", "error"),
+    ]
+    assert [line["event"] for line in json_lines()] == ["payment.tracked", "library.logged"]
+
+
+def test_a_watcher_that_breaks_breaks_nothing_else(json_lines: Lines) -> None:
+    logs.watchers.append(lambda _, line: print(line["red-secret"]))
+    try:
+        log.info("payment.tracked")
+    finally:
+        logs.watchers.pop()
+    failed, tracked = json_lines()
+    assert failed == {"event": "log.failed", "fault": "KeyError"}
+    assert tracked["event"] == "payment.tracked"
+
+
 # What is kept out
 
 

@@ -195,6 +195,7 @@ async def test_there_is_a_script_for_each_file(bench: Bench) -> None:
 async def test_every_answer_begins_with_the_time_of_redis(bench: Bench, payment: Payment) -> None:
     calls: dict[str, tuple[list[str], list[Any]]] = {
         "claim": ([KEY, "inbox", "open", "brake"], [KEY, "c", "", 1]),
+        "census": (["open"], ["payment:", "0", 10, 0, 1]),
         "due": (["queue"], [1, 0, 10]),
         "erase": (["p", "t", "open", "inbox", "parked"], [KEY, 1]),
         "overdue": (["open", "queue", "swept"], ["prefix", 500, 0, 10]),

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
 
 import worker.main
+import worker.tasks
 from tests.keys import CLIENT_ID
 from tests.servers import (
     ROOT,
@@ -331,10 +332,10 @@ async def test_what_cannot_be_ended_at_once_is_ended_again(
                 if cancels == 3:
                     return
 
-    monkeypatch.setattr(worker.main, "CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(worker.tasks, "CANCEL_AGAIN_SECONDS", 0.01)
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    await worker.main._end([task])
+    await worker.tasks.end([task])
     assert cancels == 3
 
 

@@ -39,6 +39,8 @@ from tests.servers import (
     ScriptedGateway,
     certificate,
     environ,
+    free_port,
+    get,
     inquired,
     notification,
     own_server,
@@ -68,6 +70,7 @@ from worker.values import LogFormat, LogLevel
 
 PASSWORD = "pW-7d1f9a+c3e5b8/42"  # with what a URL must quote
 TOKEN = "tK_5b8c2e9d4f6a1b3c7e"
+ADMIN = "aD_9c4e7b1f3d5a8e2c6b"
 BUYER = "buyer-9f3e1d7c5b2a"  # in the bodies of messages
 ANSWER = "answer-4c8e2a6f0d1b"  # in the bodies of the gateway's answers
 NOTE = "note-3b7d9f1e5a2c"  # in the data of commands
@@ -81,6 +84,7 @@ def planted(name: str, redis_url: str) -> str:
         "ALIPAY_PRIVATE_KEY": key_text("merchant_v1", "private_pkcs8_b64"),
         "ALIPAY_PUBLIC_KEYS": key_text("alipay_v1", "public_x509_b64"),
         "ALIPAY_AGENT_TOKEN": TOKEN,
+        "ADMIN_TOKEN": ADMIN,
     }
     assert name in given, f"{name} is a new secret: say here how to plant a marker in it"
     return given[name]
@@ -130,6 +134,7 @@ def search(tmp_path: Path) -> Search:
     search = Search()
     search.also("the password", PASSWORD)
     search.also("the token", TOKEN)
+    search.also("the admin token", ADMIN)
     search.wanted["our key"] = pieces(key_text("merchant_v1", "private_pkcs8_b64"))
     search.wanted["the TLS key"] = pieces(key_text("attacker", "private_pkcs8_b64"))
     return search
@@ -188,7 +193,8 @@ def test_a_key_given_as_the_path_of_a_file_is_refused_as_any_other() -> None:
 
 
 def test_what_must_be_secret_is_declared_so() -> None:
-    assert set(SECRETS) >= {"REDIS_URL", "ALIPAY_PRIVATE_KEY", "ALIPAY_AGENT_TOKEN"}
+    declared = {"REDIS_URL", "ALIPAY_PRIVATE_KEY", "ALIPAY_AGENT_TOKEN", "ADMIN_TOKEN"}
+    assert set(SECRETS) >= declared
 
 
 def _by_64(text: str) -> list[str]:
@@ -433,6 +439,7 @@ class Scene:
         [port] = re.findall(r"127\.0\.0\.1', (\d+)\)", started)
         await self.notify(int(port))
         await self.order()
+        await self.look_at_admin_ports()
         await self.break_redis(both)
         both.signal(signal.SIGTERM)
         await asyncio.to_thread(both.ended)
@@ -463,6 +470,21 @@ class Scene:
         replies.append(await self.send(port, b"GET /" + BUYER.encode() + b" HTTP/1.1\r\n\r\n"))
         for reply in replies:
             self.search.through(repr(reply), "an answer of the receiver")
+
+    async def look_at_admin_ports(self) -> None:
+        """With the token, without, with another one, by a strange name, for a strange path."""
+        await until(lambda: self._metrics_have_come())
+        for port in admin_ports(self.given):
+            for path in ("/healthz", "/readyz", "/metrics", "/", f"/{HEADER}?{HEADER}"):
+                for given in (f"Bearer {ADMIN}", "", f"Bearer x{ADMIN}", f"Basic {HEADER}"):
+                    for host in ("127.0.0.1", f"{HEADER}.example"):
+                        reply = await get(port, path, Authorization=given, Host=host, X=HEADER)
+                        self.search.through(repr(reply), "an answer of an admin port")
+
+    async def _metrics_have_come(self) -> bool:
+        _, port = admin_ports(self.given)
+        reply = await get(port, "/metrics", Authorization=f"Bearer {ADMIN}")
+        return b"reconciler_payments_open{" in reply.body
 
     async def send(self, port: int, wire: bytes) -> Any:
         return await send(port, wire, tls=_blind())
@@ -543,6 +565,8 @@ async def scene(folder: Path, search: Search, **more: str) -> AsyncIterator[Scen
                 if entry.secret:
                     (folder / entry.name).write_text(planted(entry.name, server.url))
                     given |= {entry.name: "", f"{entry.name}_FILE": str(folder / entry.name)}
+            given |= {"RECEIVER_ADMIN_PORT": str(free_port())}
+            given |= {"WORKER_ADMIN_PORT": str(free_port())}
             given |= {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key), "LOG_LEVEL": "debug"}
             given |= {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "ON_TIMEOUT": "report"}
             search.also("a buyer", BUYER)
@@ -551,6 +575,10 @@ async def scene(folder: Path, search: Search, **more: str) -> AsyncIterator[Scen
             search.also("a header", HEADER)
             async with shop:
                 yield Scene(server, gateway, given | more, search, shop)
+
+
+def admin_ports(given: Mapping[str, str]) -> tuple[int, int]:
+    return int(given["RECEIVER_ADMIN_PORT"]), int(given["WORKER_ADMIN_PORT"])
 
 
 def _blind() -> Any:

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from structlog.typing import EventDict
 
 from tests.failover import campaign, cut_off, missing, posts, streaming
-from tests.sentinels import NAME, Cluster, cluster, free_port
-from tests.servers import certificate, end, environ, receiving, until, wait_until
+from tests.sentinels import NAME, Cluster, cluster
+from tests.servers import certificate, end, environ, free_port, receiving, until, wait_until
 from worker import connect, probes
 from worker.admission import refuse
 from worker.connect import Unsafe, client, confirmation, pool

@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from structlog.typing import EventDict
 
 import worker.main
+import worker.tasks
 import worker.watch
 from jobs.model import Ms
 from jobs.schedule import MINUTE, SECOND
+from jobs.tools import Tools
 from tests.fakes import open_bench
 from tests.servers import environ, now_ms
 from worker.commands import CommandStream
 from worker.keys import Keys
-from worker.settings import load
+from worker.settings import Settings, load
+from worker.store import Store
 from worker.watch import ABANDONED_AFTER, STALLED_AFTER, Lookout, Pulse, check_sweep
 
 
@@ -64,6 +68,12 @@ def test_a_sweep_that_hangs_is_told_of_again_and_again(
     assert log_lines[-1]["silent_ms"] == 3 * (10 * SECOND + STALLED_AFTER)
 
 
+def begin(given: Settings, tools: Tools, store: Store) -> list["asyncio.Task[Any]"]:
+    """What runs beside the jobs."""
+    beside = worker.main.companions(given, tools, store, Pulse(given.sweep_every))
+    return [asyncio.create_task(each) for each in beside]
+
+
 async def test_the_workers_sweep_has_a_pulse_as_long_as_it_does_not_hang(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, prefix: str, log_lines: list[EventDict]
 ) -> None:
@@ -71,12 +81,12 @@ async def test_the_workers_sweep_has_a_pulse_as_long_as_it_does_not_hang(
     monkeypatch.setattr(worker.main, "WATCH_EVERY", 100)
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
     async with worker.main.open_tools(given) as (tools, store):
-        tasks = [asyncio.create_task(c) for c in worker.main.companions(given, tools, store)]
+        tasks = begin(given, tools, store)
         await asyncio.sleep(1)
         hanging = asyncio.Event()
         monkeypatch.setattr(worker.main, "sweep", lambda _: hanging.wait())
         await asyncio.sleep(1)
-        await worker.main._end(tasks)
+        await worker.tasks.end(tasks)
     assert "sweep.stalled" in {line["event"] for line in log_lines}
 
 
@@ -92,9 +102,9 @@ async def test_a_sweep_that_redis_refuses_each_time_counts_as_none(
     await redis.set(Keys(prefix).open, "no sorted set")
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
     async with worker.main.open_tools(given) as (tools, store):
-        tasks = [asyncio.create_task(c) for c in worker.main.companions(given, tools, store)]
+        tasks = begin(given, tools, store)
         await asyncio.sleep(1)
-        await worker.main._end(tasks)
+        await worker.tasks.end(tasks)
     assert "sweep.stalled" in {line["event"] for line in log_lines}
     assert await redis.get(Keys(prefix).swept) is None  # the receivers see it as well
 
@@ -113,9 +123,9 @@ async def test_a_bug_in_reading_commands_is_not_the_end_of_it(
     monkeypatch.setattr(worker.main, "COMMANDS_AGAIN", 10)
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9"))
     async with worker.main.open_tools(given) as (tools, store):
-        tasks = [asyncio.create_task(c) for c in worker.main.companions(given, tools, store)]
+        tasks = begin(given, tools, store)
         await asyncio.sleep(0.5)
-        await worker.main._end(tasks)
+        await worker.tasks.end(tasks)
     assert reads > 3
     assert {line["event"] for line in log_lines if line["log_level"] != "debug"} == {
         "commands.failed"

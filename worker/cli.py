@@ -167,7 +167,7 @@ def _run(args: argparse.Namespace) -> int:
 
     async def both(stopping: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_receiver(settings, stopping))
+            group.create_task(run_receiver(settings, stopping, alone=False))
             group.create_task(run_worker(settings, stopping))
 
     return _serve(settings, both)

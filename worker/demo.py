@@ -135,6 +135,8 @@ def _processes(folder: Path, redis_url: str, seed: int) -> Iterator[World]:
         **SETTINGS,
         "REDIS_URL": redis_url,
         "RECEIVER_PORT": str(receiver),
+        "RECEIVER_ADMIN_PORT": "0",  # a reconciler of yours may be running
+        "WORKER_ADMIN_PORT": "0",
         "ALIPAY_GATEWAY_URL": url,
         "ALIPAY_PRIVATE_KEY_FILE": str(folder / "keys" / "merchant.key"),
         "ALIPAY_PUBLIC_KEYS_FILE": str(folder / "keys" / "gateway.pub"),

@@ -1,4 +1,4 @@
-"""The HTTP server under the receiver: what a stranger may cost us before anybody reads him.
+"""The HTTP server under receiver and admin port: what a stranger may cost before he is read.
 
 aiohttp's own defaults are for friends: headers of 1 MB, an hour for them to arrive, any number of
 connections, answers that wait for ever to be read, and an error page that prints what was sent.
@@ -49,11 +49,15 @@ _TURNED_AWAY = (
 
 
 async def serve(
-    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    part: str = "receiver",
 ) -> web.AppRunner:
     """A running server; `await runner.cleanup()` ends it, after the requests under way."""
-    warn_of_weak_parser()
     runner = _Runner(
+        part,
         app,
         access_log=None,
         keepalive_timeout=HEADER_SECONDS,
@@ -66,7 +70,11 @@ async def serve(
         shutdown_timeout=5.0,
     )
     await runner.setup()
-    await _Site(runner, host, port, ssl_context=tls).start()
+    try:
+        await _Site(runner, host, port, ssl_context=tls).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
     return runner
 
 
@@ -152,6 +160,7 @@ class Connection(web.RequestHandler):
 class _Server(web.Server):
     """All connections. When there are too many, who waits longest to say something makes room."""
 
+    part = ""  #: whose server it is, for the log
     _ended = 0
     _said_at = -math.inf
 
@@ -174,14 +183,20 @@ class _Server(web.Server):
     def _say_crowded(self) -> None:
         now = time.monotonic()
         if now - self._said_at >= CROWDED_EVERY_SECONDS:
-            log.warning("receiver.crowded", open=len(self._connections), ended=self._ended)
+            log.warning(f"{self.part}.crowded", open=len(self._connections), ended=self._ended)
             self._said_at, self._ended = now, 0
 
 
 class _Runner(web.AppRunner):
+    def __init__(self, part: str, app: web.Application, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._part = part
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        server = _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        server.part = self._part
+        return server
 
 
 class _Site(web.TCPSite):

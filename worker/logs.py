@@ -14,11 +14,11 @@ import logging
 import sys
 import textwrap
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
@@ -60,6 +60,29 @@ EVENTS: Mapping[str, Entry] = {
     ),
     "receiver.failed": Entry(ERROR, "The receiver broke on a request. Report the traceback."),
     "process.failed": Entry(ERROR, "The process broke and ended. Report the traceback."),
+    "admin.started": Entry(INFO, "The admin port answers: health and metrics are to be had there."),
+    "admin.unavailable": Entry(
+        WARNING,
+        "The admin port cannot be opened, `fault` says why: the process goes on without it. Give"
+        " it another port, or 0.",
+    ),
+    "admin.refused": Entry(
+        WARNING,
+        "Somebody asked the admin port without the token (`reason` token: ADMIN_TOKEN), or by a"
+        " name that is not allowed (`reason` host: ADMIN_ALLOWED_HOSTS).",
+    ),
+    "admin.failed": Entry(ERROR, "The admin port broke on a request. Report the traceback."),
+    "admin.crowded": Entry(
+        WARNING,
+        "Too many connections to the admin port: `ended` of them were closed, the longest idle"
+        " first.",
+    ),
+    "metrics.stale": Entry(
+        WARNING, "Redis did not say what the gauges show, `fault` says why: they are old."
+    ),
+    "metrics.failed": Entry(
+        ERROR, "Asking for the gauges broke; it goes on. Report the traceback."
+    ),
     "settings.rejected": Entry(ERROR, "The settings cannot be used. Mend each fault and restart."),
     "notification.accepted": Entry(INFO, "A genuine notification is kept and acknowledged."),
     "notification.rejected": Entry(WARNING, "A message that nothing proves genuine was refused."),
@@ -155,6 +178,9 @@ QUIET = {"arq": logging.WARNING, "aiohttp.access": logging.WARNING}
 
 OUT_OF_FILES_SECONDS = 10.0  #: until that is said again
 
+#: Who hears of every line, also of those that are not written: called with the event and the line.
+watchers: list[Callable[[str, Mapping[str, Any]], None]] = []
+
 log = cast(BoundLogger, structlog.get_logger("reconciler"))
 
 
@@ -165,9 +191,10 @@ def configure(
     structlog.configure(
         processors=[
             check_name if strict else mark_unknown_name,
-            structlog.stdlib.filter_by_level,
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
+            tell_watchers,
+            structlog.stdlib.filter_by_level,
             ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -190,9 +217,27 @@ class ToStderr(logging.Handler):
         try:
             text = self.format(record)
         except Exception as fault:
-            text = json.dumps({"event": "log.failed", "fault": type(fault).__name__})
-        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
-            print(mask_known(text), file=sys.stderr, flush=True)
+            text = _failed(fault)
+        _print(text)
+
+
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
+        print(mask_known(text), file=sys.stderr, flush=True)
+
+
+def _failed(fault: Exception) -> str:
+    return json.dumps({"event": "log.failed", "fault": type(fault).__name__})
+
+
+def tell_watchers(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Before any line is left out. What breaks in a watcher must not break who logs."""
+    for watcher in watchers:
+        try:
+            watcher(line["event"], line)
+        except Exception as fault:
+            _print(_failed(fault))
+    return line
 
 
 def check_name(_: WrappedLogger, method: str, line: EventDict) -> EventDict:
@@ -227,7 +272,7 @@ def _formatter(log_format: LogFormat) -> ProcessorFormatter:
             exception_formatter=structlog.dev.plain_traceback,  # others show variables: keys
         )
     return ProcessorFormatter(
-        foreign_pre_chain=[adopt],
+        foreign_pre_chain=[adopt, tell_watchers],
         pass_foreign_args=True,
         processors=[
             stamp,

@@ -13,7 +13,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from jobs.stuck import report_stuck
 from jobs.sweep import sweep
 from jobs.tools import LEASE, Account, Tools
 from worker import admission, connect, queue, stalls
+from worker.admin import admin_port
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
 from worker.gateway import HttpGateway, open_session
+from worker.health import Health
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
@@ -41,6 +43,7 @@ from worker.rights import Role
 from worker.settings import Account as AccountSettings
 from worker.settings import BadSettings, Need, Settings, load
 from worker.store import Store
+from worker.tasks import CANCEL_AGAIN_SECONDS, end
 from worker.watch import WATCH_EVERY, Lookout, Pulse, check_sweep
 
 MAX_JOBS = 64  #: payments in hand at once, in one worker process
@@ -56,9 +59,6 @@ STOP_SECONDS = 25
 COMMANDS_AGAIN: Ms = SECOND  #: after a bug in reading the commands; it never ends otherwise
 HOUSEKEEPING_EVERY: Ms = 10 * MINUTE
 RESTART_SECONDS = 1  #: between two rounds: a Redis that answers, but refuses, is not hammered
-#: redis-py sends with `asyncio.wait_for`, which up to Python 3.11 swallows a cancel that comes as
-#: the send ends (github.com/python/cpython/issues/86296): what must end is cancelled once more.
-CANCEL_AGAIN_SECONDS = 0.5
 BAD_SETTINGS = 3  #: the exit code of a process that cannot use its settings
 UNSAFE = 5  #: the exit code of a process that a check has ended
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
@@ -136,9 +136,11 @@ async def every(
         await asyncio.sleep(delay / 1000)
 
 
-def companions(settings: Settings, tools: Tools, store: Store) -> list[Coroutine[Any, Any, None]]:
+def companions(
+    settings: Settings, tools: Tools, store: Store, pulse: Pulse
+) -> list[Coroutine[Any, Any, None]]:
     """The command stream, the sweep, the housekeeping, and who looks after the sweep."""
-    redis, pulse = store.redis, Pulse(settings.sweep_every)
+    redis = store.redis
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
 
@@ -167,6 +169,7 @@ async def start(ctx: dict[str, Any]) -> None:
     settings: Settings = ctx["settings"]
     warn_of_weak_parser()
     stack = ctx["stack"] = contextlib.AsyncExitStack()
+    health = await _health(ctx, stack)
     tools, store = await stack.enter_async_context(open_tools(settings))
     known = ctx.get("admitted") or await admission.admit(store.redis, settings, Role.WORKER)
     store.confirm = known.confirm
@@ -176,10 +179,29 @@ async def start(ctx: dict[str, Any]) -> None:
         await make_group(store.redis, store.keys.outcomes, group)
     work = asyncio.current_task()
     assert work
-    beside = [*companions(settings, tools, store), _watch_or_end(ctx, work), _cancel_again(work)]
+    health.admitted, health.pulse = True, Pulse(settings.sweep_every)
+    stack.callback(_not_ready, health)
+    beside = [
+        *companions(settings, tools, store, health.pulse),
+        _watch_or_end(ctx, work),
+        _cancel_again(work),
+    ]
     tasks = [asyncio.create_task(task) for task in beside]
-    stack.push_async_callback(_end, tasks)
+    stack.push_async_callback(end, tasks)
     log.info("worker.started", accounts=list(tools.accounts), pid=os.getpid())
+
+
+async def _health(ctx: dict[str, Any], stack: contextlib.AsyncExitStack) -> Health:
+    """That of our process; arq's own command line brings none, so the admin port opens here."""
+    if "health" not in ctx:
+        ctx["health"] = Health(sweeps=True)
+        await stack.enter_async_context(admin_port(ctx["settings"], Role.WORKER, ctx["health"]))
+    found: Health = ctx["health"]
+    return found
+
+
+def _not_ready(health: Health) -> None:
+    health.admitted, health.pulse = False, None
 
 
 async def _watch_or_end(ctx: dict[str, Any], work: "asyncio.Task[Any]") -> None:
@@ -213,16 +235,6 @@ async def _watch(store: Store, settings: Settings, role: Role, known: Admitted) 
         store.confirm = known.confirm
 
     await every(settings.sweep_every, looked, "probe.failed")
-
-
-async def _end(tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    """Cancel until they end: a first cancel may be lost, see `CANCEL_AGAIN_SECONDS`."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def stop(ctx: dict[str, Any]) -> None:
@@ -266,10 +278,29 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
 
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
-    """Run until `stopping` is set; when Redis goes away, wait for it and start afresh.
+    """Run until `stopping` is set; when Redis goes away, wait for it and start afresh."""
+    health = Health(sweeps=True)
+    async with admin_port(settings, Role.WORKER, health), _stops(health, stopping):
+        await _rounds(settings, stopping, health)
 
-    arq's worker ends whenever Redis does, so each round has a new one.
-    """
+
+@contextlib.asynccontextmanager
+async def _stops(health: Health, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Who asks learns at once that a process is about to end: it drains for a while."""
+
+    async def look() -> None:
+        await stopping.wait()
+        health.stopping = True
+
+    looking = asyncio.ensure_future(look())
+    try:
+        yield
+    finally:
+        await end([looking])
+
+
+async def _rounds(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
+    """arq's worker ends whenever Redis does, so each round has a new one."""
     probe = connect.client(settings.redis_url, tries=0)
     known: Admitted | None = None
     stopped = asyncio.ensure_future(stopping.wait())
@@ -280,11 +311,15 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             asked = [stopped, admitted]
             await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             if not stopping.is_set():
-                ctx: dict[str, Any] = {"settings": settings, "admitted": await admitted}
+                ctx: dict[str, Any] = {
+                    "settings": settings,
+                    "health": health,
+                    "admitted": await admitted,
+                }
                 await _work(_new_worker(settings, ctx), stopping)
                 known = ctx["admitted"]
     finally:
-        await _end(asked)
+        await end(asked)
         await probe.aclose()
 
 
@@ -342,7 +377,7 @@ async def _close(worker: Worker) -> None:
     connections = worker.pool.connection_pool
     closing = asyncio.ensure_future(worker.close())
     await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
-    await _end([closing, *worker.tasks.values()])
+    await end([closing, *worker.tasks.values()])
     with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
         closing.result()
     with contextlib.suppress(RedisError, OSError):
@@ -355,8 +390,18 @@ async def _close(worker: Worker) -> None:
 # The receiver
 
 
-async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
-    """Receive notifications until `stopping` is set. Without Redis every one is answered 503."""
+async def run_receiver(settings: Settings, stopping: asyncio.Event, *, alone: bool = True) -> None:
+    """Receive notifications until `stopping` is set. Without Redis every one is answered 503.
+
+    `alone`: this process is no worker, too.
+    """
+    health = Health()
+    port = admin_port(settings, Role.RECEIVER, health, alone=alone)
+    async with port, _stops(health, stopping):
+        await _receive(settings, stopping, health)
+
+
+async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
     redis = connect.client(settings.redis_url, tries=1)
     store = store_of(settings, redis)
     trust = Trust(
@@ -366,7 +411,7 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
     )
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
-    checking = asyncio.ensure_future(_check(store, settings))
+    checking = asyncio.ensure_future(_check(store, settings, health))
     watches = (
         every(WATCH_EVERY, Lookout(redis, store.keys).look, "watch.failed"),
         stalls.watch("receiver"),
@@ -379,16 +424,16 @@ async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
         if checking.done():
             checking.result()  # raises: Redis is unsafe
     finally:
-        await _end([stopped, checking, *watching])
+        await end([stopped, checking, *watching])
         await runner.cleanup()
         await redis.aclose()
         log.info("receiver.stopped", pid=os.getpid())
 
 
-async def _check(store: Store, settings: Settings) -> None:
+async def _check(store: Store, settings: Settings, health: Health) -> None:
     """For as long as the receiver runs; until Redis is probed, each write waits for WAITAOF."""
     known = await admission.admit(store.redis, settings, Role.RECEIVER)
-    store.confirm = known.confirm
+    store.confirm, health.admitted = known.confirm, True
     await _watch(store, settings, Role.RECEIVER, known)
 
 

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from jobs.news import Notification, Unusable
 from worker import messages, times
-from worker.http_server import serve
+from worker.http_server import serve, warn_of_weak_parser
 from worker.logs import EVENTS, log
 from worker.messages import ACK
 from worker.signature import Reason, Signed, Untrusted, verify
@@ -243,7 +243,7 @@ async def _body(request: web.Request) -> bytes:
 async def _in_time(keeping: Coroutine[Any, Any, str]) -> str:
     """The result, or TimeoutError after `KEEP_SECONDS`, also where `keeping` does not end then.
 
-    redis-py loses a cancel now and then, see `worker.main.CANCEL_AGAIN_SECONDS`.
+    redis-py loses a cancel now and then, see `worker.tasks.CANCEL_AGAIN_SECONDS`.
     """
     task = asyncio.ensure_future(keeping)
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # it was heard
@@ -304,4 +304,5 @@ async def start_receiver(
     trust: Trust, store: Store, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> web.AppRunner:
     """A running receiver; `await runner.cleanup()` ends it, after the requests under way."""
+    warn_of_weak_parser()
     return await serve(create_app(trust, store), host, port, tls)

@@ -79,6 +79,7 @@ INFO
 TIME
 GET {canary}
 SET {canary} x NX
+GET {swept}
 SCRIPT LOAD x
 # arq
 DBSIZE
@@ -157,6 +158,9 @@ ZRANGE {stuck} 0 0
 ZSCORE {stuck} x
 ZADD {stuck} 0 x
 ZREM {stuck} x
+# census.lua
+EVALSHA {sha} 1 {open}
+ZSCAN {open} 0
 # unpark.lua
 EVALSHA {sha} 4 {parked} {inbox} {payment} {quarantine}
 ZSCORE {parked} x
@@ -182,6 +186,7 @@ XGROUP CREATE {outcomes} x 0
 EXISTS {outcomes}
 XINFO GROUPS {outcomes}
 XPENDING {outcomes} x
+XRANGE {outcomes} - + COUNT 1
 XTRIM {outcomes} MINID 0
 XTRIM {quarantine} MINID 0
 MEMORY USAGE {quarantine}

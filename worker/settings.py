@@ -197,6 +197,48 @@ class Settings:
         need=Need.NOTIFICATIONS,
     )
 
+    # The admin port
+    receiver_admin_port: int = setting(
+        "RECEIVER_ADMIN_PORT",
+        integer(0, 65535),
+        "9101",
+        "The receiver's port for /healthz, /readyz and /metrics; 0: none.",
+        need=Need.NOTIFICATIONS,
+    )
+    worker_admin_port: int = setting(
+        "WORKER_ADMIN_PORT",
+        integer(0, 65535),
+        "9102",
+        "The same of the worker; 0: none.",
+        need=Need.GATEWAY,
+    )
+    admin_host: str = setting(
+        "ADMIN_HOST",
+        values.matching(r"[A-Za-z0-9.:_-]{1,253}", "give a host name or an IP address"),
+        "127.0.0.1",
+        "The address of both; any but this machine's own needs an ADMIN_TOKEN.",
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
+    admin_token: str | None = setting(
+        "ADMIN_TOKEN",
+        values.optional(
+            values.matching(r"[!-~]{16,256}", "give 16 to 256 printable ASCII without blanks")
+        ),
+        "",
+        "Who reads more than /healthz and /readyz shows it: as a bearer token, or as the password"
+        " of HTTP Basic.",
+        secret=True,
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
+    admin_allowed_hosts: tuple[str, ...] = setting(
+        "ADMIN_ALLOWED_HOSTS",
+        values.listed(values.matching(r"[a-z0-9._-]{1,253}", "give host names in small letters")),
+        "",
+        "Names under which the admin port is reached, separated by commas; localhost and addresses"
+        " always may be.",
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
+
     # Following payments
     on_timeout: OnTimeout = setting(
         "ON_TIMEOUT",
@@ -345,6 +387,13 @@ def load(
     return Settings(accounts=callable_, public_keys=believed, **common)
 
 
+def _needs_token(found: Mapping[str, Any]) -> bool:
+    """Whether others than this machine reach an admin port, and nothing keeps them out."""
+    ports = (found.get("receiver_admin_port"), found.get("worker_admin_port"))
+    host, token = found.get("admin_host", "localhost"), found.get("admin_token", "set wrongly")
+    return any(ports) and not values.loopback(host) and token is None
+
+
 def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with settings that are well formed each for itself."""
     tls = [found[name] for name in ("tls_cert_file", "tls_key_file") if name in found]
@@ -360,6 +409,15 @@ def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
                 f"ALIPAY_NOTIFY_URL: the gateway signs {called}, the receiver believes only"
                 f" {' and '.join(believed)}: set ALIPAY_NOTIFY_PATH or ALIPAY_NOTIFY_SIGNED_PATH"
             )
+    if _needs_token(found):
+        yield (
+            f"ADMIN_HOST={found['admin_host']}: others reach it there, so set ADMIN_TOKEN (16"
+            " characters or more), or leave ADMIN_HOST at 127.0.0.1, or set the admin ports to 0"
+        )
+    yield from _own_keys(found)
+
+
+def _own_keys(found: Mapping[str, Any]) -> Iterator[str]:
     if "private_key" in found:
         ours = found["private_key"].public_key().public_numbers()
         for version, key in found.get("public_keys", {}).items():

@@ -258,7 +258,7 @@ def _safe_url(text: str) -> SplitResult:
     hint = "give an https:// URL; http:// is for this machine alone (localhost, 127.0.0.1)"
     url = _split(text, hint)
     _require(url.hostname and text.isascii() and text.isprintable() and " " not in text, hint)
-    _require(url.scheme == "https" or (url.scheme == "http" and _loopback(url.hostname)), hint)
+    _require(url.scheme == "https" or (url.scheme == "http" and loopback(url.hostname)), hint)
     _require("@" not in url.netloc and not url.fragment, "leave out user, password and fragment")
     return url
 
@@ -272,7 +272,7 @@ def _split(text: str, hint: str) -> SplitResult:
     return url
 
 
-def _loopback(host: str | None) -> bool:
+def loopback(host: str | None) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:

@@ -299,6 +299,8 @@ def _services(
         "ALIPAY_PRIVATE_KEY_FILE": str(keys / "merchant.key"),
         "ALIPAY_PUBLIC_KEYS_FILE": str(keys / "gateway.pub"),
         "RECEIVER_PORT": str(receiver_port),
+        "RECEIVER_ADMIN_PORT": "0",
+        "WORKER_ADMIN_PORT": "0",
         "ALIPAY_GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
     }
     words = ["mock-gateway", "--keys", str(keys), "--port", str(gateway_port)]

@@ -436,6 +436,26 @@ def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     return [len(ids), found]
 
 
+def census(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    """A set so small is one page."""
+    stem, _, _, after, most = args
+    now, overdue = server.clock(), 0
+    groups: dict[tuple[str, ...], list[tuple[int, str]]] = {}
+    for id_ in server.zrange(keys[0]):
+        names = ("status", "aftercare", "schema", "trackedAt", "closingTime")
+        *group, tracked, closing = (server.hget(stem + id_, name) or "" for name in names)
+        groups.setdefault(tuple(group), []).append((int(tracked or -1), id_))
+        waits = group[0] in ("pending", "cancelling") and closing
+        overdue += bool(waits and now - int(closing) > int(after))
+    counts = [[*group, len(ids)] for group, ids in groups.items()]
+    old = [
+        [*group[:2], id_, at]
+        for group, ids in groups.items()
+        for at, id_ in sorted(one for one in ids if one[0] >= 0)[: int(most)]
+    ]
+    return ["0", overdue, counts, old]
+
+
 def told(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     if server.zscore(keys[0], args[0]) is not None:
         server.zadd(keys[0], float("inf"), args[0])
@@ -561,5 +581,18 @@ def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 TWINS: dict[str, Twin] = {
     twin.__name__: twin
-    for twin in (append, claim, due, erase, overdue, rearm, receive, save, stuck, told, unpark)
+    for twin in (
+        append,
+        census,
+        claim,
+        due,
+        erase,
+        overdue,
+        rearm,
+        receive,
+        save,
+        stuck,
+        told,
+        unpark,
+    )
 }

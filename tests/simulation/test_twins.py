@@ -99,6 +99,10 @@ calls = st.one_of(
     ),
     st.tuples(st.just("told"), st.fixed_dictionaries({"id": ids})),
     st.tuples(
+        st.just("census"),
+        st.fixed_dictionaries({"after": st.sampled_from([0, 200_000]), "most": st.integers(0, 2)}),
+    ),
+    st.tuples(
         st.just("due"),
         st.fixed_dictionaries(
             {"ahead": moments, "offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}
@@ -160,6 +164,8 @@ class Pair:
         twins = run_script(self.twin, name, keys, args)
         if name == "stuck":  # a folded line is the same in any order of its names
             answer, twins = (_with_parsed_history(each) for each in (answer, twins))
+        if name == "census":  # a table has no order
+            answer, twins = (_in_order(each) for each in (answer, twins))
         assert twins == answer
         return None
 
@@ -225,6 +231,10 @@ class Pair:
         pages = [said["offset"], said["count"], said["most"], 2]
         return [self.keys.open, self.keys.stuck], [*stems, said["after"], *pages]
 
+    def _census(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        args = [self.keys.payment(""), "0", 500, said["after"], said["most"]]
+        return [self.keys.open], args
+
     def _told(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.stuck], [said["id"]]
 
@@ -262,7 +272,8 @@ class Pair:
             "prefix": k.prefix,
             "expect": expect[said["expect"]],
             "fields": ["status", said["status"], "closingTime", str(now + said["closing"])]
-            + ["version", version, "schema", str(said["schema"])],
+            + ["version", version, "schema", str(said["schema"])]
+            + ["trackedAt", str(now - said["closing"] - len(key))],
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "data", "{}"] for text in said["events"]],
@@ -319,6 +330,11 @@ def _with_parsed_history(answer: list[Any]) -> list[Any]:
     return [now, looked, [[*rest, [*map(json.loads, lines)]] for *rest, lines in found]]
 
 
+def _in_order(answer: list[Any]) -> list[Any]:
+    now, cursor, overdue, counts, old = answer
+    return [now, cursor, overdue, sorted(counts), sorted(old)]
+
+
 def _text(answer: Any) -> Any:
     match answer:
         case bytes():
@@ -372,6 +388,14 @@ def check(runner: asyncio.Runner, url: str, history: Sequence[Call]) -> None:
         ("stuck", {"after": 0, "offset": 0, "count": 3, "most": 2}),
         ("save", NEW_AND_OVERDUE | {"expect": "right", "closing": 0}),
         ("stuck", {"after": 0, "offset": 0, "count": 3, "most": 2}),
+    ]
+)
+@example(
+    history=[
+        ("save", NEW_AND_OVERDUE),
+        ("save", NEW_AND_OVERDUE | {"id": "d:1", "closing": 100_000, "at": "never"}),
+        ("meddle", {"id": "d:1", "what": "expire"}),
+        ("census", {"after": 0, "most": 1}),
     ]
 )
 @example(

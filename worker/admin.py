@@ -1,0 +1,262 @@
+"""The admin port of a process: is it alive, is it ready, how does it fare.
+
+    GET /healthz   whether the process runs at all: nothing is asked
+    GET /readyz    whether it can do its work; 503 and what is wrong, if not
+    GET /metrics   for Prometheus
+    GET /          a page to look at, of the worker
+
+Everything but the first two wants ADMIN_TOKEN, where there is one. A browser is led astray by a
+name that points here (DNS rebinding), so nobody is answered under a name that is not allowed.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hmac
+import ipaddress
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from functools import partial
+from http import HTTPStatus
+from importlib import import_module
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from redis.asyncio import Redis
+
+from worker import connect, logs
+from worker.health import Health
+from worker.http_server import serve
+from worker.keys import Keys
+from worker.logs import log
+from worker.metrics import CONTENT_TYPE, Metrics
+from worker.readings import Readings, read_for_receiver, read_for_worker
+from worker.rights import Role
+from worker.settings import Settings
+from worker.tasks import end
+
+OPEN_TO_ALL = ("/healthz", "/readyz")
+METHODS = ("GET", "HEAD")
+#: At most one line in this time says that somebody was refused.
+REFUSED_EVERY_SECONDS = 10.0
+
+#: A page may set another Content-Security-Policy; what is no page needs nothing.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+# Wiring
+
+
+@contextlib.asynccontextmanager
+async def admin_port(
+    settings: Settings, role: Role, health: Health, *, alone: bool = True
+) -> AsyncIterator[None]:
+    """The admin port of a receiver or worker, as long as the `with` lasts; nothing if it is 0.
+
+    `alone`: the process is nothing else. Of two parts the worker alone counts all log lines.
+    """
+    port = settings.worker_admin_port if role is Role.WORKER else settings.receiver_admin_port
+    if not port:
+        yield
+        return
+    redis = connect.client(settings.redis_url, tries=0)
+    readings = Readings(redis, health, _question(role, redis, settings))
+    lines = alone or role is Role.WORKER or not settings.worker_admin_port
+    metrics = _metrics(role, health, lambda: (readings.last, readings.up), lines)
+    pages = _pages(settings, redis) if role is Role.WORKER else []
+    app = create_app(settings, health, metrics.render if metrics else None, pages)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(end, [asyncio.create_task(readings.run())])
+        if metrics:
+            logs.watchers.append(metrics.count)
+            stack.callback(logs.watchers.remove, metrics.count)
+        await _open(stack, app, role, settings.admin_host, port)
+        yield
+
+
+def _question(role: Role, redis: Redis, settings: Settings) -> Callable[[], Any]:
+    keys = Keys(settings.key_prefix)
+    if role is Role.WORKER:
+        return partial(read_for_worker, redis, keys, tuple(settings.accounts))
+    return partial(read_for_receiver, redis, keys)
+
+
+def _metrics(role: Role, health: Health, reading: Callable[[], Any], lines: bool) -> Metrics | None:
+    try:
+        return Metrics(role, health, reading, lines)
+    except ModuleNotFoundError:  # the extra is not installed
+        return None
+
+
+def _pages(settings: Settings, redis: Redis) -> Sequence[web.AbstractRouteDef]:
+    """What there is to look at: the receiver, which faces the internet, may not read payments."""
+    try:
+        page = import_module("worker.page")
+    except ModuleNotFoundError:
+        return []
+    routes: Sequence[web.AbstractRouteDef] = page.routes(redis, settings)
+    return routes
+
+
+async def _open(
+    stack: contextlib.AsyncExitStack, app: web.Application, role: Role, host: str, port: int
+) -> None:
+    """Without an admin port a process still does its work."""
+    try:
+        runner = await serve(app, host, port, part="admin")
+    except OSError as fault:
+        log.warning("admin.unavailable", role=role.value, host=host, port=port, fault=str(fault))
+        return
+    stack.push_async_callback(runner.cleanup)
+    log.info("admin.started", role=role.value, addresses=[str(a) for a in runner.addresses])
+
+
+# The application
+
+
+def create_app(
+    settings: Settings,
+    health: Health,
+    render: Callable[[], bytes] | None,
+    pages: Sequence[web.AbstractRouteDef] = (),
+) -> web.Application:
+    """The admin port as an aiohttp application; `render` gives the metrics, if they can be had."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        status = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return web.json_response({"ready": health.ready, "checks": health.checks()}, status=status)
+
+    async def metrics(_: web.Request) -> web.Response:
+        if render is None:
+            hint = "install payment-reconciler[metrics], or prometheus-client, and restart"
+            return _fault(HTTPStatus.NOT_IMPLEMENTED, "no_metrics", hint)
+        return web.Response(body=render(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+    app = web.Application(middlewares=[_guard(settings)])
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_routes(pages)
+    app.on_response_prepare.append(_with_headers)
+    return app
+
+
+async def _with_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop(hdrs.SERVER, None)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def _fault(status: HTTPStatus, error: str, hint: str, **headers: str) -> web.Response:
+    body = {"error": error, "message": hint}
+    return web.json_response(body, status=status, headers=headers)
+
+
+# Who is let in
+
+
+def _guard(settings: Settings) -> Any:
+    """No route but a middleware: it sees every request, also one whose target is no path."""
+    refusals = _Refusals()
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # 1. It comes under a name that is ours.
+        if not _allowed(request.headers.getall(hdrs.HOST, []), settings.admin_allowed_hosts):
+            refusals.tell(request, "host")
+            hint = "this name is not allowed: add it to ADMIN_ALLOWED_HOSTS, or use the address"
+            return _fault(HTTPStatus.MISDIRECTED_REQUEST, "host", hint)
+        # 2. It changes nothing.
+        if request.method not in METHODS:
+            allow = {hdrs.ALLOW: ", ".join(METHODS)}
+            return _fault(HTTPStatus.METHOD_NOT_ALLOWED, "method", "use GET or HEAD", **allow)
+        # 3. It knows the token, where there is one.
+        token = settings.admin_token
+        if token and request.path not in OPEN_TO_ALL and not _shows(request, token):
+            refusals.tell(request, "token")
+            asked = {hdrs.WWW_AUTHENTICATE: 'Basic realm="reconciler", charset="UTF-8"'}
+            hint = "give ADMIN_TOKEN as a bearer token, or as the password of HTTP Basic"
+            return _fault(HTTPStatus.UNAUTHORIZED, "token", hint, **asked)
+        return await _answer(request, handler)
+
+    return guard
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return _fault(HTTPStatus.NOT_FOUND, "path", "there are /healthz, /readyz and /metrics")
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("admin.failed")
+        return _fault(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the log says why")
+
+
+def _allowed(hosts: Sequence[str], names: Collection[str]) -> bool:
+    """Whether the one Host header is an address, this machine, or one of `names`."""
+    parts = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", "\n".join(hosts))
+    if parts is None:
+        return False
+    name = parts[1].strip("[]").rstrip(".").lower()
+    return name == "localhost" or name in names or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _shows(request: web.Request, token: str) -> bool:
+    given = request.headers.getall(hdrs.AUTHORIZATION, [])
+    shown = _shown(given[0]) if len(given) == 1 else b""
+    return hmac.compare_digest(shown, token.encode())
+
+
+def _shown(authorization: str) -> bytes:
+    """The token in an Authorization header; empty if it holds none."""
+    scheme, _, rest = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return rest.strip().encode(errors="surrogateescape")
+        case "basic":
+            try:
+                return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+            except (binascii.Error, ValueError):
+                return b""
+        case _:
+            return b""
+
+
+class _Refusals:
+    """Says that somebody was refused, and never so often that this fills the log."""
+
+    def __init__(self) -> None:
+        self._said_at, self._count = -math.inf, 0
+
+    def tell(self, request: web.Request, reason: str) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now - self._said_at >= REFUSED_EVERY_SECONDS:
+            log.warning("admin.refused", reason=reason, peer=request.remote, count=self._count)
+            self._said_at, self._count = now, 0

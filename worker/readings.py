@@ -1,0 +1,186 @@
+"""What the gauges say about Redis: asked every so often, never because somebody looks.
+
+Those who look see the last answer. How much stands in Redis is the same for all workers, so who
+adds the gauges of several workers up counts everything several times.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from jobs.model import Ms, Status
+from jobs.schedule import SECOND
+from worker.census import OPEN, Census, census
+from worker.commands import GROUP
+from worker.health import Health
+from worker.keys import Keys
+from worker.logs import log
+from worker.probes import memory_share
+from worker.replies import text_of
+
+#: By gauge, and by the values of its labels.
+Reading = Mapping[str, Mapping[tuple[str, ...], float]]
+
+PING_EVERY: Ms = 3 * SECOND
+READ_EVERY: Ms = 15 * SECOND
+#: To ask takes Redis' time: with very many open payments it is done more rarely, so that it takes
+#: no more than this part of it.
+REST = 30
+
+
+class Readings:
+    """Asks Redis again and again, and remembers what it said last."""
+
+    def __init__(self, redis: Redis, health: Health, ask: Callable[[], Awaitable[Reading]]) -> None:
+        self._redis, self._health, self._ask = redis, health, ask
+        self._next = time.monotonic()
+        self.last: Reading = {}
+        self.up = False  #: whether `last` is what Redis says
+
+    async def run(self) -> None:
+        """For ever. That Redis is away is for those to say who need it."""
+        while True:
+            await self._ping()
+            if self._health.redis_up and time.monotonic() >= self._next:
+                await self._read()
+            await asyncio.sleep(PING_EVERY / SECOND)
+
+    async def _ping(self) -> None:
+        try:
+            await self._redis.ping()
+            self._health.redis_up = True
+        except (RedisError, OSError):
+            self._health.redis_up = self.up = False
+
+    async def _read(self) -> None:
+        began = time.monotonic()
+        try:
+            self.last, self.up = await self._ask(), True
+        except (RedisError, OSError) as fault:
+            self.up = False
+            log.warning("metrics.stale", fault=str(fault)[:200])
+        except Exception:
+            self.up = False
+            log.exception("metrics.failed")
+        took = time.monotonic() - began
+        self._next = began + max(READ_EVERY / SECOND, REST * took)
+
+
+async def read_for_receiver(redis: Redis, keys: Keys) -> Reading:
+    """What the receiver's Redis user may see."""
+    return _common(await redis.info("memory"), await redis.get(keys.swept), await redis.time())
+
+
+async def read_for_worker(redis: Redis, keys: Keys, accounts: Collection[str]) -> Reading:
+    """Everything: payments, outcomes, commands, what lies aside."""
+    found = await census(redis, keys)
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.info("memory")
+        pipe.get(keys.swept)
+        pipe.time()
+        pipe.xlen(keys.dead)
+        pipe.xlen(keys.quarantine)
+        pipe.zcard(keys.parked)
+        for client_id in accounts:
+            pipe.hget(keys.brake, client_id)
+        memory, swept, now, dead, quarantined, parked, *misses = await pipe.execute()
+    return {
+        **_common(memory, swept, now),
+        **_payments(found),
+        **await _outcomes(redis, keys, _ms(now)),
+        "commands_waiting": {(): await _commands_waiting(redis, keys)},
+        "commands_dead": {(): dead},
+        "quarantined": {(): quarantined},
+        "parked": {(): parked},
+        "cancel_brake_misses": {
+            (client_id,): _number(count) for client_id, count in zip(accounts, misses, strict=True)
+        },
+    }
+
+
+def _common(memory: Mapping[str, Any], swept: Any, now: tuple[int, int]) -> Reading:
+    found: dict[str, Mapping[tuple[str, ...], float]] = {
+        "redis_memory_used_ratio": {(): memory_share(memory)}
+    }
+    if at := _number(swept):  # no sweep yet: no age
+        found["last_sweep_age_seconds"] = {(): _seconds(_ms(now) - at)}
+    return found
+
+
+def _payments(found: Census) -> Reading:
+    aged = {status: found.oldest_at(status) for status in OPEN}
+    refunds = {state.value: count for state, count in found.by_aftercare.items()}
+    return {
+        "payments_open": {(status.value,): found.by_status[status] for status in OPEN},
+        "payments_aftercare": {(state,): count for state, count in refunds.items()},
+        "payments_overdue": {(): found.overdue},
+        "payments_unreadable": {(): found.unreadable + found.missing},
+        "oldest_open_age_seconds": {
+            (status.value,): 0 if at is None else _seconds(found.at - at)
+            for status, at in aged.items()
+        },
+        "attention_open": {
+            ("unresolved",): found.by_status[Status.UNRESOLVED],
+            ("refund_required",): refunds["refund_required"],
+        },
+    }
+
+
+async def _outcomes(redis: Redis, keys: Keys, now: Ms) -> Reading:
+    entries: dict[tuple[str, ...], float] = {}
+    ages: dict[tuple[str, ...], float] = {}
+    for group in await _groups(redis, keys.outcomes):
+        name = (text_of(group["name"], "replace"),)
+        oldest = await _oldest_unacknowledged(redis, keys.outcomes, group)
+        entries[name] = _waiting(group) or float(oldest is not None)
+        ages[name] = 0 if oldest is None else _seconds(now - oldest)
+    return {"outcome_lag_entries": entries, "outcome_lag_seconds": ages}
+
+
+async def _commands_waiting(redis: Redis, keys: Keys) -> float:
+    ours = [
+        g for g in await _groups(redis, keys.commands) if text_of(g["name"], "replace") == GROUP
+    ]
+    return sum(map(_waiting, ours))
+
+
+async def _groups(redis: Redis, stream: str) -> Iterable[Mapping[str, Any]]:
+    found: Iterable[Mapping[str, Any]] = (
+        await redis.xinfo_groups(stream) if await redis.exists(stream) else ()
+    )
+    return found
+
+
+def _waiting(group: Mapping[str, Any]) -> float:
+    """Entries given to nobody yet, and those not acknowledged. Redis may not know the first."""
+    return float(group["pending"] + (group.get("lag") or 0))
+
+
+async def _oldest_unacknowledged(redis: Redis, stream: str, group: Mapping[str, Any]) -> Ms | None:
+    if group["pending"]:
+        return _time_of((await redis.xpending(stream, group["name"]))["min"])
+    given = text_of(group["last-delivered-id"])
+    after = await redis.xrange(stream, f"({given}", "+", count=1)
+    return _time_of(after[0][0]) if after else None
+
+
+def _time_of(entry_id: Any) -> Ms | None:
+    """None where the last one was acknowledged between our two questions."""
+    return int(text_of(entry_id).partition("-")[0]) if entry_id else None
+
+
+def _ms(now: tuple[int, int]) -> Ms:
+    return now[0] * 1000 + now[1] // 1000
+
+
+def _seconds(length: Ms) -> float:
+    return max(0, length) / 1000
+
+
+def _number(raw: Any) -> int:
+    text = text_of(raw or "", "replace")
+    return int(text) if text.isascii() and text.isdigit() else 0
