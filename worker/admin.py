@@ -41,6 +41,8 @@ from worker.tasks import end
 
 OPEN_TO_ALL = ("/healthz", "/readyz")
 METHODS = ("GET", "HEAD")
+#: For answers under way when the process stops: it has done its work by then.
+DRAIN_SECONDS = 0.5
 #: At most one line in this time says that somebody was refused.
 REFUSED_EVERY_SECONDS = 10.0
 
@@ -116,7 +118,7 @@ async def _open(
 ) -> None:
     """Without an admin port a process still does its work."""
     try:
-        runner = await serve(app, host, port, part="admin")
+        runner = await serve(app, host, port, part="admin", patience=DRAIN_SECONDS)
     except OSError as fault:
         log.warning("admin.unavailable", role=role.value, host=host, port=port, fault=str(fault))
         return

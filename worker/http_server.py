@@ -38,6 +38,8 @@ HANDSHAKE_SECONDS = 10.0
 #: How long the rest of a refused body is still taken in: closing at once would often wipe out the
 #: answer on its way. aiohttp's own 10 s would hold the connection for a slow sender.
 LINGER_SECONDS = 1.0
+#: For the requests under way, when the server is asked to stop, and once more as long.
+DRAIN_SECONDS = 5.0
 #: At most one line in this time says that connections are refused.
 CROWDED_EVERY_SECONDS = 10.0
 
@@ -54,8 +56,13 @@ async def serve(
     port: int,
     tls: ssl.SSLContext | None = None,
     part: str = "receiver",
+    patience: float = DRAIN_SECONDS,
 ) -> web.AppRunner:
-    """A running server; `await runner.cleanup()` ends it, after the requests under way."""
+    """A running server; `await runner.cleanup()` ends it, after the requests under way.
+
+    They have twice this `patience` (seconds): aiohttp cuts off what is left of their bodies after
+    once.
+    """
     runner = _Runner(
         part,
         app,
@@ -67,7 +74,7 @@ async def serve(
         max_headers=MAX_HEADERS,
         read_bufsize=READ_AHEAD_BYTES,
         auto_decompress=False,
-        shutdown_timeout=5.0,
+        shutdown_timeout=patience,
     )
     await runner.setup()
     try:
