@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
@@ -41,13 +42,13 @@ from worker.values import Durability, Persistence
 pytestmark = pytest.mark.once  # what is under test is not Python
 
 FILE = Path(__file__).parent.parent / "deploy" / "users.conf"
-NAMES = ("ADMIN", "RECEIVER", "WORKER", "MERCHANT")
+NAMES = ("ADMIN", "RECEIVER", "WORKER", "MERCHANT", "SCALER")
 K = Keys()
 KEY = f"{CLIENT_ID}:order-1"
 
 
 def filled(text: str) -> str:
-    """With the passwords `pw-admin`, `pw-receiver`, `pw-worker` and `pw-merchant`."""
+    """With the passwords `pw-admin`, `pw-receiver` and so on."""
     for name in NAMES:
         digest = hashlib.sha256(f"pw-{name.lower()}".encode()).hexdigest()
         text = text.replace(f"#{name}-PASSWORD", f"#{digest}")
@@ -137,26 +138,48 @@ def test_it_cannot_be_used_before_passwords_are_set(tmp_path: Path) -> None:
 
 
 def test_passwords_are_made_by_a_command(tmp_path: Path) -> None:
-    command = ["sh", str(FILE.parent / "make-users")]
+    command = ["sh", str(FILE.parent / "make-secrets"), "redis.example:6380"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    env, conf = tmp_path / "redis-passwords.env", tmp_path / "redis-users.conf"
-    passwords = dict(line.split("=") for line in env.read_text().splitlines())
-    assert list(passwords) == [f"REDIS_{name}_PASSWORD" for name in NAMES]
-    assert len(set(passwords.values())) == 4
-    assert all(re.fullmatch("[0-9a-f]{64}", password) for password in passwords.values())
-    assert env.stat().st_mode & 0o077 == 0
-    assert not any(password in conf.read_text() for password in passwords.values())
-    assert sorted(path.name for path in tmp_path.iterdir()) == [env.name, conf.name]
-    with own_server(config=conf) as server:
-        url = f"{server.url}?username=admin&password={passwords['REDIS_ADMIN_PASSWORD']}"
-        asyncio.run(_ping(url))
+    made = {file.name: file.read_text().strip() for file in (tmp_path / "secrets").iterdir()}
+    conf = made.pop("redis-users.conf")
+    urls = {name: urlsplit(text) for name, text in made.items() if name.startswith("redis-url-")}
+    assert {name.removeprefix("redis-url-"): url.username for name, url in urls.items()} == {
+        "admin": "admin",
+        "receiver": "reconciler-receiver",
+        "worker": "reconciler-worker",
+        "merchant": "reconciler-merchant",
+    }
+    assert {(url.hostname, url.port, url.path) for url in urls.values()} == {
+        ("redis.example", 6380, "/0")
+    }
+    others = [made[name] for name in made if name not in urls]
+    passwords = [url.password or "" for url in urls.values()] + others
+    assert set(made) - set(urls) == {"redis-password-scaler", "admin-token"}
+    assert len(set(passwords)) == 6
+    assert all(re.fullmatch("[0-9a-f]{64}", password) for password in passwords)
+    assert not any(password in conf for password in passwords)
+    with own_server(config=tmp_path / "secrets/redis-users.conf") as server:
+        for url in urls.values():
+            login = f"?username={url.username}&password={url.password}"
+            asyncio.run(_ping(server.url + login))
+
+
+def test_secrets_are_behind_a_door_and_never_overwritten(tmp_path: Path) -> None:
+    """A process in a container has another user id, so within the folder it must be let read."""
+    command = ["sh", str(FILE.parent / "make-secrets")]
+    subprocess.run(command, cwd=tmp_path, check=True, umask=0o077)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secrets"]
+    folder = tmp_path / "secrets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    before = {file.name: file.read_text() for file in folder.iterdir()}
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode != 0
-    assert dict(line.split("=") for line in env.read_text().splitlines()) == passwords
+    assert {file.name: file.read_text() for file in folder.iterdir()} == before
 
 
 async def _ping(url: str) -> None:
     redis = connect.client(url)
-    assert await redis.ping() and await redis.dbsize() == 0
+    assert await redis.ping()
     await redis.aclose()
 
 
@@ -295,6 +318,15 @@ async def test_a_merchant_does_its_part_with_its_own_rights(stocked: Guarded) ->
     assert await merchant.xack(K.outcomes, "shop", id_) == 1
     assert await merchant.xread({K.outcomes: "0"})
     assert (await merchant.hgetall(K.payment(KEY)))["status"] == "pending"  # type: ignore[misc]
+    assert await denied_to(stocked) == []
+
+
+async def test_a_scaler_counts_waiting_commands_with_its_own_rights(stocked: Guarded) -> None:
+    admin, scaler = stocked.who("admin"), stocked.who("scaler")
+    await admin.xgroup_create(K.commands, "reconciler", "0")
+    assert (await scaler.info())["redis_version"]
+    [group] = await scaler.xinfo_groups(K.commands)
+    assert (group["name"], group["lag"]) == ("reconciler", 1)
     assert await denied_to(stocked) == []
 
 
@@ -446,6 +478,20 @@ ONLY = {
         f"SET arq:job:{K.job(KEY)} x",
         f"GET arq:job:{K.job(KEY)}",
         f"GET {K.canary}",
+    ],
+    "scaler": [
+        f"XINFO GROUPS {K.outcomes}",
+        f"XINFO STREAM {K.commands} FULL",
+        f"XINFO CONSUMERS {K.commands} reconciler",
+        f"XRANGE {K.commands} - +",
+        f"XREAD STREAMS {K.commands} 0",
+        f"XADD {K.commands} * type payment.forget",
+        f"XGROUP DESTROY {K.commands} reconciler",
+        f"ZCARD {K.queue}",
+        f"HGETALL {K.payment(KEY)}",
+        f"GET {K.canary}",
+        "SCRIPT LOAD return(1)",
+        "TIME",
     ],
 }
 FORBIDDEN = [(who, words) for who, own in ONLY.items() for words in NOBODY + own]

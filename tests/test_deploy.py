@@ -1,101 +1,76 @@
-"""What `deploy/` and the package bring is complete, and starts what exists."""
+"""What `deploy/` and the package bring is complete, and names what exists."""
 
-import configparser
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parent.parent
-DEPLOY = ROOT / "deploy"
-UNITS = sorted(DEPLOY.glob("*.service"))
+from tests.deployment import DEPLOY, FILES, ROOT, strange_names
+
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def knows_command(name: str) -> bool:
-    code = "import sys; from worker.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, name, "--help"]
-    return subprocess.run(command, capture_output=True, cwd=ROOT).returncode == 0
+# Names
 
 
-# Docker
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(DEPLOY)))
+def test_every_name_in_a_file_exists(file: Path) -> None:
+    assert strange_names(file.read_text("utf-8")) == []
 
 
-@pytest.fixture
-def compose() -> Any:
-    return yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
-
-
-def test_the_server_keeps_what_it_answered_and_evicts_nothing(compose: Any) -> None:
-    server = compose["services"]["redis"]
-    options = dict(zip(server["command"][1::2], server["command"][2::2], strict=True))
-    assert options["--appendonly"] == "yes"
-    assert options["--appendfsync"] == "always"
-    assert options["--maxmemory-policy"] == "noeviction"
-    assert server["volumes"] == ["redis-data:/data"]
-
-
-@pytest.mark.parametrize("name", ["receiver", "worker"])
-def test_each_process_is_a_service_that_is_always_started_again(compose: Any, name: str) -> None:
-    service = compose["services"][name]
-    assert service["command"] == [name]
-    assert service["restart"] == "always"
-    assert service["env_file"] == "../.env"
-    assert service["environment"]["REDIS_URL"].startswith("redis://redis:")
-    assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
-    assert knows_command(name)
-
-
-def test_a_process_that_does_not_exist_would_be_noticed() -> None:
-    assert not knows_command("reciever")
-
-
-def test_the_receiver_is_not_given_the_private_key(compose: Any) -> None:
-    assert compose["services"]["receiver"]["environment"]["ALIPAY_PRIVATE_KEY"] == ""
-
-
-def test_the_server_is_not_reached_from_outside(compose: Any) -> None:
-    assert "ports" not in compose["services"]["redis"]
-
-
-def test_with_users_each_process_is_its_own_user_and_the_server_is_set_up_alike(
-    compose: Any,
-) -> None:
-    over = yaml.safe_load((DEPLOY / "compose.acl.yaml").read_text("utf-8"))
-    program, users, *options = over["services"]["redis"]["command"]
-    assert [program, *options] == compose["services"]["redis"]["command"]
-    assert over["services"]["redis"]["configs"] == [{"source": "users", "target": users}]
-    assert over["configs"] == {"users": {"file": "../redis-users.conf"}}
-    made = (DEPLOY / "make-users").read_text("utf-8")
-    for name in ("receiver", "worker"):
-        url = over["services"][name]["environment"]["REDIS_URL"]
-        password = f"REDIS_{name.upper()}_PASSWORD"
-        assert url == f"redis://reconciler-{name}:${{{password}:?}}@redis:6379/0"
-        assert name.upper() in made
-        assert f"\nuser reconciler-{name} " in (DEPLOY / "users.conf").read_text("utf-8")
-
-
-@pytest.mark.skipif(
-    subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0
-    if shutil.which("docker")
-    else True,
-    reason="docker compose is not here",
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("compose.yaml", "REDIS_URL_FILE", "REDIS_URI_FILE"),
+        ("compose.yaml", "WORKER_ADMIN_PORT", "WORKER_ADMIN_PROT"),
+        ("systemd/reconciler-worker@.service", "ALIPAY_PRIVATE_KEY_FILE", "ALIPAY_PRIVAT_KEY_FILE"),
+        ("systemd/reconciler-worker@.service", "bin/reconciler worker", "bin/reconciler werker"),
+        ("kubernetes/base/settings.env", "RECEIVER_PORT", "RECIEVER_PORT"),
+        ("kubernetes/keda/scaled-object.yaml", "reconciler:v1:commands", "reconciler:v1:comands"),
+        ("kubernetes/keda/scaled-object.yaml", "reconciler:v1:commands", "reconciler:v2:commands"),
+        ("users.conf", "reconciler:v1:timeline:*", "reconciler:v1:timelines:*"),
+        ("users.conf", "reconciler:queue", "reconciler:que"),
+        ("README.md", "`record.unreadable`", "`record.unreadble`"),
+        ("README.md", "-- reconciler pending", "-- reconciler pendnig"),
+        ("README.md", "keys generate", "key generate"),
+        ("README.md", "deploy/make-secrets", "deploy/make-users"),
+        ("README.md", "REQUIRE_STATE", "REQUIRED_STATE"),
+    ],
 )
-def test_docker_compose_takes_the_file(tmp_path: Path) -> None:
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
-    shutil.copy(ROOT / ".env.example", tmp_path / ".env")
-    command = ["docker", "compose", "-f", str(tmp_path / "deploy/compose.yaml"), "config", "-q"]
-    subprocess.run(command, check=True)
+def test_a_name_that_does_not_exist_is_noticed(file: str, right: str, wrong: str) -> None:
+    text = (DEPLOY / file).read_text("utf-8")
+    assert right in text
+    assert strange_names(text.replace(right, wrong)) != []
+
+
+def test_every_secret_that_is_named_is_made_or_told_of(tmp_path: Path) -> None:
+    subprocess.run(["sh", str(DEPLOY / "make-secrets")], cwd=tmp_path, check=True)
+    made = {file.name for file in (tmp_path / "secrets").iterdir()} | {"alipay-private-key"}
+    named = {
+        name
+        for file in FILES
+        for name in re.findall(r"secrets/([a-z][a-z-]+(?:\.conf)?)", file.read_text("utf-8"))
+    }
+    told = re.findall(r"^\| (`.+?`) \|", (DEPLOY / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert named <= made | {"reconciler", "reconciler-admin"}  # where Kubernetes mounts them
+    assert made <= set(re.findall(r"`([^`]+)`", " ".join(told)))
+
+
+def test_no_file_holds_a_secret() -> None:
+    for file in FILES:
+        text = file.read_text("utf-8")
+        assert not re.search(r"[0-9a-f]{64}|[A-Za-z0-9+/]{100}|BEGIN [A-Z ]*KEY", text), file
+
+
+# The image
 
 
 def dockerfile(word: str) -> list[str]:
-    text = (DEPLOY / "Dockerfile").read_text("utf-8")
+    """What stands behind an instruction, its continued lines joined."""
+    text = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
     return re.findall(rf"^{word} (.+)$", text, re.MULTILINE)
 
 
@@ -103,56 +78,36 @@ def test_the_image_takes_only_files_that_exist_and_reach_it() -> None:
     reaching = (DEPLOY / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
     copied = [line.split()[:-1] for line in dockerfile("COPY") if not line.startswith("--from")]
     for name in [name for names in copied for name in names]:
-        assert (ROOT / name).exists()
+        assert (ROOT / name).exists(), name
         assert f"!{name}" in reaching
+    assert reaching[0] == "*"
 
 
-def test_the_image_runs_without_root_and_starts_the_command_line() -> None:
-    assert dockerfile("USER") == ["10001"]
+def test_the_image_runs_without_root_and_starts_the_command_line_itself() -> None:
+    assert dockerfile("USER") == ["10001:10001"]
     assert dockerfile("ENTRYPOINT") == ['["reconciler"]']
+    assert "reconciler" in PROJECT["project"]["scripts"]
 
 
 def test_everything_in_the_image_was_checked_by_its_hash() -> None:
     installs = [line for line in dockerfile("RUN") if "pip install" in line]
+    assert len(installs) == 2
     assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
 
 
-# systemd
+def test_the_image_asks_its_process_how_it_is() -> None:
+    [check] = dockerfile("HEALTHCHECK")
+    assert check.endswith('CMD ["python", "-m", "worker.healthcheck"]')
 
 
-def read_unit(unit: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(unit.read_text("utf-8"))
-    return parser
-
-
-def test_there_is_a_unit_for_each_process() -> None:
-    assert [unit.stem for unit in UNITS] == ["reconciler-receiver", "reconciler-worker"]
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_a_unit_starts_its_process_again_and_again(unit: Path) -> None:
-    service = read_unit(unit)["Service"]
-    program, command = service["ExecStart"].rsplit("/", 1)[1].split()
-    assert program in PROJECT["project"]["scripts"]
-    assert command == unit.stem.removeprefix("reconciler-")
-    assert service["EnvironmentFile"] == "/etc/reconciler/.env"
-    assert service["Restart"] == "always"
-    assert service["TimeoutStopSec"] == "30"
-    assert service["User"] == "reconciler"
-
-
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
-    """With a program that exists in place of ours."""
-    copy = tmp_path / unit.name
-    copy.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", unit.read_text("utf-8")))
-    command = ["systemd-analyze", "verify", str(copy)]
-    checked = subprocess.run(command, capture_output=True, text=True)
-    assert unit.name not in checked.stderr
-    assert checked.returncode == 0, checked.stderr
+def test_the_image_says_what_it_is() -> None:
+    [labels] = dockerfile("LABEL")
+    said = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', labels))
+    project = PROJECT["project"]
+    assert said["title"] == project["name"]
+    assert said["description"] == project["description"]
+    assert said["licenses"] == project["license"]
+    assert set(said) >= {"version", "revision"}
 
 
 # The package
