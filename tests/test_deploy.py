@@ -65,6 +65,19 @@ def test_no_file_holds_a_secret() -> None:
         assert not re.search(r"[0-9a-f]{64}|[A-Za-z0-9+/]{100}|BEGIN [A-Z ]*KEY", text), file
 
 
+# The server
+
+
+def test_the_server_keeps_what_it_answered_and_evicts_nothing() -> None:
+    """By the file alone; test_redis_conf.py starts servers with it."""
+    text = (DEPLOY / "redis.conf").read_text("utf-8")
+    options = dict(re.findall(r"^([a-z-]+) (.+)$", text, re.MULTILINE))
+    assert options["appendonly"] == "yes"
+    assert options["appendfsync"] == "always"
+    assert options["no-appendfsync-on-rewrite"] == "no"
+    assert options["maxmemory-policy"] == "noeviction"
+
+
 # The image
 
 
