@@ -27,6 +27,8 @@ from worker.rights import Role
 from worker.settings import SETTINGS
 from worker.values import LogLevel
 
+pytestmark = pytest.mark.once  # files, not Python
+
 FOLDER = ALERTS.parent
 
 #: Errors that a rule sees by what they do to something else.

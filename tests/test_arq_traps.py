@@ -66,7 +66,10 @@ SELDOM = {"RECONCILER_SCHEDULE": "0.2,60"}  #: asked about once, it is asked aga
 
 
 #: A worker of arq that is cut off in the middle leaves its pipeline to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -870,7 +873,6 @@ async def test_14_a_worker_whose_clock_is_a_minute_off_asks_when_redis_says_that
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
-@pytest.mark.once
 @pytest.mark.skipif(LIBFAKETIME is None, reason="needs libfaketime: apt-get install faketime")
 @pytest.mark.parametrize(
     ("words", "ahead"),

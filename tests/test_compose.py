@@ -16,6 +16,8 @@ from worker.environment import Need
 from worker.main import STOP_SECONDS
 from worker.settings import load
 
+pytestmark = pytest.mark.once  # files, not Python
+
 FILE = DEPLOY / "compose.yaml"
 OURS = ("receiver", "worker-1", "worker-2")
 MIB = {"m": 1, "mb": 1, "g": 1024, "gb": 1024}
@@ -188,7 +190,6 @@ def told_by_compose(folder: Path, text: str) -> "subprocess.CompletedProcess[str
     return subprocess.run([*words, "-f", str(file), "config"], capture_output=True, text=True)
 
 
-@pytest.mark.once
 @pytest.mark.skipif(
     not compose_command(), reason="needs docker compose: apt-get install docker-compose"
 )

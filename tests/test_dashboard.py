@@ -12,6 +12,8 @@ from tests.alerting.metric_names import unknown_names
 from tests.alerting.promql import names
 from tests.alerting.promtool import ROOT, needs_promtool, promtool
 
+pytestmark = pytest.mark.once  # files, not Python
+
 FILE = ROOT / "deploy/grafana/reconciler.json"
 BOARD: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
 PANELS: list[dict[str, Any]] = BOARD["panels"]

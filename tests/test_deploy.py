@@ -10,6 +10,8 @@ import pytest
 
 from tests.deployment import DEPLOY, FILES, ROOT, strange_names
 
+pytestmark = pytest.mark.once  # files, not Python
+
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 

@@ -16,6 +16,8 @@ from worker.keys import Keys
 from worker.main import STOP_SECONDS
 from worker.settings import load
 
+pytestmark = pytest.mark.once  # files, not Python
+
 FOLDER = DEPLOY / "kubernetes"
 BASE = FOLDER / "base"
 OURS = ("receiver", "worker")
@@ -217,7 +219,6 @@ def kustomize() -> list[str] | None:
     return None
 
 
-@pytest.mark.once
 @pytest.mark.skipif(not kustomize(), reason="needs kustomize or kubectl")
 def test_kustomize_builds_the_example_of_valid_resources() -> None:
     words = [*(kustomize() or []), str(FOLDER / "overlays/example")]
@@ -238,7 +239,6 @@ def test_kustomize_builds_the_example_of_valid_resources() -> None:
         assert all("to" in rule for rule in policy["spec"]["egress"])
 
 
-@pytest.mark.once
 def test_every_resource_is_one_by_kubernetes_own_schema() -> None:
     validate = pytest.importorskip(
         "kubernetes_validate", reason="needs kubernetes-validate: pip install kubernetes-validate"

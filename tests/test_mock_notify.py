@@ -19,6 +19,8 @@ from worker.mock_gateway.command import make_keys
 from worker.signature import load_public_key
 from worker.store import Store
 
+pytestmark = pytest.mark.once
+
 ID = f"{CLIENT_ID}:order-1"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.mutation.__main__ import ROOT, TESTS, Fault, changed, explained
 
+pytestmark = pytest.mark.once
+
 EXCUSES = [(module, fault, why) for module in TESTS for fault, why in explained(module).items()]
 
 

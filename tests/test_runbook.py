@@ -11,6 +11,8 @@ from tests.alerting.promtool import ROOT, alerts, log_events
 from worker.events import CONTEXT, EVENTS
 from worker.settings import SETTINGS
 
+pytestmark = pytest.mark.once  # files, not Python
+
 TEXT = (ROOT / "docs/runbook.md").read_text("utf-8")
 
 

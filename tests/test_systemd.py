@@ -15,6 +15,8 @@ from worker.main import STOP_SECONDS
 from worker.receiver import KEEPS_AT_ONCE
 from worker.settings import SETTINGS, load
 
+pytestmark = pytest.mark.once  # files, not Python
+
 TARGET = DEPLOY / "systemd" / "reconciler.target"
 NEEDS = {"reconciler-receiver": Need.NOTIFICATIONS, "reconciler-worker@": Need.GATEWAY}
 EACH = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -140,7 +142,6 @@ analyze = pytest.mark.skipif(
 
 
 @analyze
-@pytest.mark.once
 @pytest.mark.parametrize("unit", [*UNITS, TARGET], ids=lambda unit: unit.name)
 def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", str(runnable(unit, tmp_path))]
@@ -158,7 +159,6 @@ def exposure(unit: Path) -> float:
 
 
 @analyze
-@pytest.mark.once
 @EACH
 def test_systemd_finds_little_that_is_exposed(unit: Path, tmp_path: Path) -> None:
     assert exposure(runnable(unit, tmp_path)) < EXPOSURE
