@@ -24,8 +24,8 @@ from tests.chaos.server import Server, compile_shim
 from tests.chaos.verdict import Facts, Kept, faults_in_logs, judge
 from tests.chaos.world import Setup
 from tests.servers import environ, notification, paid, send, until
-from worker.main import run_receiver
 from worker.mock_gateway import Standing, Truth
+from worker.receiving import run_receiver
 from worker.settings import Need, load
 
 WRITES = 300

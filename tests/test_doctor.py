@@ -43,8 +43,8 @@ from worker import connect
 from worker.doctor import Check, Patient, Verdict, examine
 from worker.doctor.check import report
 from worker.keys import Keys
-from worker.main import tls_context
 from worker.mock_gateway import MockConfig, start
+from worker.receiving import tls_context
 from worker.rights import Role
 from worker.signature import private_text
 from worker.store import Store

@@ -37,7 +37,7 @@ from tests.servers import (
     signed_answer,
 )
 from worker.gateway import MAX_ANSWER_BYTES, HttpGateway, open_session
-from worker.main import tls_context
+from worker.receiving import tls_context
 from worker.settings import Account
 
 NOW = 1_800_000_000_000

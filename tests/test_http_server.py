@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 from tests.servers import certificate, until
 from worker import http_server
 from worker.http_server import serve
-from worker.main import tls_context
+from worker.receiving import tls_context
 
 ASK = b"GET / HTTP/1.1\r\nHost: us\r\n\r\n"
 Talk = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -36,8 +36,10 @@ from tests.servers import (
 from worker import client, connect
 from worker.connect import Unsafe
 from worker.keys import Keys
-from worker.main import policy_of, run_receiver, run_worker, worker_settings
+from worker.main import run_worker, worker_settings
+from worker.receiving import run_receiver
 from worker.settings import Settings, load
+from worker.tools import policy_of
 
 
 @pytest.fixture
@@ -391,7 +393,7 @@ async def endless(work: Any) -> None:
             raise asyncio.CancelledError from end  # nothing else ends it
 
     try:
-        await worker.main.every(1, guarded, "sweep.failed")
+        await worker.tasks.every(1, guarded, "sweep.failed")
     except asyncio.CancelledError as cancelled:
         assert cancelled.__cause__
         raise cancelled.__cause__ from None

@@ -38,9 +38,9 @@ from tests.servers import (
 from worker import connect, http_server, receiver
 from worker.events import EVENTS
 from worker.keys import Keys
-from worker.main import tls_context
 from worker.messages import ACK
 from worker.receiver import REFUSALS, Trust, Visit, start_receiver
+from worker.receiving import tls_context
 from worker.scripts import Confirm
 from worker.signature import Reason
 from worker.store import Store

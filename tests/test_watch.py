@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from structlog.typing import EventDict
 
 import worker.main
+import worker.receiving
 import worker.tasks
 import worker.watch
 from jobs.model import Ms
@@ -51,7 +52,7 @@ async def test_a_sweep_that_comes_round_ends_the_outage_of_the_jobs(
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
     jobs = Outage("jobs")
     jobs.waits(OSError("away"))
-    async with worker.main.open_tools(given) as (tools, store):
+    async with worker.tools.open_tools(given) as (tools, store):
         pulse = Pulse(given.sweep_every)
         beside = companions(given, tools, store, jobs, pulse)
         tasks = [asyncio.create_task(each) for each in beside]
@@ -100,7 +101,7 @@ async def test_the_workers_sweep_has_a_pulse_as_long_as_it_does_not_hang(
     monkeypatch.setattr(worker.watch, "STALLED_AFTER", 0)
     monkeypatch.setattr(worker.main, "WATCH_EVERY", 100)
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
-    async with worker.main.open_tools(given) as (tools, store):
+    async with worker.tools.open_tools(given) as (tools, store):
         tasks = started(given, tools, store)
         await asyncio.sleep(1)
         hanging = asyncio.Event()
@@ -121,7 +122,7 @@ async def test_a_sweep_that_redis_refuses_each_time_counts_as_none(
     monkeypatch.setattr(worker.main, "WATCH_EVERY", 100)
     await redis.set(Keys(prefix).open, "no sorted set")
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9", SWEEP_SECONDS="0.1"))
-    async with worker.main.open_tools(given) as (tools, store):
+    async with worker.tools.open_tools(given) as (tools, store):
         tasks = started(given, tools, store)
         await asyncio.sleep(1)
         await worker.tasks.end(tasks)
@@ -142,7 +143,7 @@ async def test_a_bug_in_reading_commands_is_not_the_end_of_it(
     monkeypatch.setattr(CommandStream, "read", read)
     monkeypatch.setattr(worker.main, "COMMANDS_AGAIN", 10)
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9"))
-    async with worker.main.open_tools(given) as (tools, store):
+    async with worker.tools.open_tools(given) as (tools, store):
         tasks = started(given, tools, store)
         await asyncio.sleep(0.5)
         await worker.tasks.end(tasks)
@@ -203,7 +204,7 @@ async def test_the_receiver_looks(
     monkeypatch.setattr(worker.watch, "ABANDONED_AFTER", -1)
     stopping = asyncio.Event()
     given = load(environ(redis_url, prefix, "http://127.0.0.1:9"))
-    running = asyncio.create_task(worker.main.run_receiver(given, stopping))
+    running = asyncio.create_task(worker.receiving.run_receiver(given, stopping))
     async with asyncio.timeout(10):
         while "sweep.missing" not in {line["event"] for line in log_lines}:
             await asyncio.sleep(0.02)

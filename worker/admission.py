@@ -22,6 +22,8 @@ from worker.replies import text_of
 from worker.rights import Role
 from worker.scripts import Confirm
 from worker.settings import Settings
+from worker.store import Store
+from worker.tasks import every
 
 AGAIN_SECONDS = 1  #: a Redis that goes away while it is looked at is waited for
 
@@ -69,6 +71,17 @@ async def watch(redis: Redis, settings: Settings, role: Role, known: Admitted) -
     _tell((f for f in found if f.what not in known.told | {"state"}), role)
     told = frozenset(finding.what for finding in found)
     return _with_canary(replace(known, told=told), seen.canary, known, role)
+
+
+async def keep_watching(store: Store, settings: Settings, role: Role, known: Admitted) -> None:
+    """Look at Redis again and again; `Unsafe` if another one took its place and is."""
+
+    async def looked() -> None:
+        nonlocal known
+        known = await watch(store.redis, settings, role, known)
+        store.confirm = known.confirm
+
+    await every(settings.sweep_every, looked, "probe.failed")
 
 
 async def _admit(redis: Redis, settings: Settings, role: Role, known: Admitted | None) -> Admitted:

@@ -1,7 +1,11 @@
 """Whether this process can do its work, as far as it knows without asking anybody."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from worker.tasks import end
 from worker.watch import Pulse
 
 OK = "ok"
@@ -36,3 +40,18 @@ class Health:
         if self.pulse.stalled:
             return f"has not come round for {self.pulse.silent_ms // 1000} s"
         return OK
+
+
+@contextlib.asynccontextmanager
+async def told_to_stop(health: Health, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Who asks learns at once that a process is about to end: it drains for a while."""
+
+    async def look() -> None:
+        await stopping.wait()
+        health.stopping = True
+
+    looking = asyncio.ensure_future(look())
+    try:
+        yield
+    finally:
+        await end([looking])

@@ -1,4 +1,4 @@
-"""Where the real things meet: worker and receiver are wired here, nowhere else.
+"""The worker as a process: where the real things meet. `worker.receiving` is the receiver's.
 
 `arq worker.main.WorkerSettings` starts the worker as arq's users expect; `reconciler worker` starts
 the same and keeps it running when Redis goes away. Nothing connects when this module is imported.
@@ -10,45 +10,40 @@ import logging
 import os
 import platform
 import signal
-import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from arq.worker import Worker, func
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.contextvars import bind_contextvars
 
-from jobs.model import Ms, OnTimeout
-from jobs.schedule import DAY, MINUTE, SECOND, Policy
+from jobs.model import Ms
+from jobs.schedule import DAY, MINUTE, SECOND
 from jobs.stuck import report_stuck
 from jobs.sweep import sweep
-from jobs.tools import LEASE, Account, Tools
+from jobs.tools import LEASE, Tools
 from worker import admission, connect, queue, stalls
 from worker.admin import admin_port
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
-from worker.gateway import HttpGateway, open_session
-from worker.health import Health
+from worker.health import Health, told_to_stop
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
 from worker.logs import configure, log, take_over
 from worker.outage import Outage
-from worker.receiver import Trust, start_receiver
 from worker.records import OtherVersions
 from worker.rights import Role
-from worker.settings import Account as AccountSettings
 from worker.settings import BadSettings, Need, Settings, load
 from worker.store import Store
-from worker.tasks import CANCEL_AGAIN_SECONDS, end
-from worker.watch import WATCH_EVERY, Lookout, Pulse, check_sweep
+from worker.tasks import CANCEL_AGAIN_SECONDS, end, every
+from worker.tools import MAX_JOBS, open_tools
+from worker.watch import WATCH_EVERY, Pulse, check_sweep
 
-MAX_JOBS = 64  #: payments in hand at once, in one worker process
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
 #: For how long arq keeps others off a job: what a killed worker had in hand is taken up as soon as
 #: its lease has run out. arq's own figure, 10 s above the timeout, would leave that to the sweep.
@@ -66,78 +61,7 @@ UNSAFE = 5  #: the exit code of a process that a check has ended
 REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 
 
-# Tools
-
-
-def policy_of(settings: Settings, account: AccountSettings) -> Policy:
-    """The patience of one account, from the settings."""
-    return Policy(
-        inquiry_delays=settings.schedule,
-        confirming_delays=settings.pending_schedule,
-        cancel_delays=settings.cancel_schedule,
-        aftercare_delays=settings.aftercare_schedule,
-        unresolved_delays=settings.unresolved_schedule,
-        closing=account.closing_time,
-        confirming=account.pending_closing_time,
-        last_inquiry_grace=settings.last_inquiry_grace,
-        cancel_quiet=settings.cancel_quiet,
-        cancel_limit=settings.cancel_limit,
-        not_found_settle=settings.not_found_settle,
-        unresolved_watch=settings.unresolved_watch,
-        report=settings.on_timeout is OnTimeout.REPORT,
-    )
-
-
-def store_of(settings: Settings, redis: Redis) -> Store:
-    return Store(
-        redis,
-        Keys(settings.key_prefix),
-        confirm=connect.confirmation(settings.durability),
-        retention=settings.retention,
-    )
-
-
-@contextlib.asynccontextmanager
-async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
-    """Everything that jobs need, connected."""
-    redis = connect.client(settings.redis_url)
-    store = store_of(settings, redis)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(redis.aclose)
-        session = await stack.enter_async_context(open_session(MAX_JOBS))
-        accounts = {
-            client_id: Account(
-                gateway=HttpGateway(session, account, settings.gateway_timeout),
-                policy=policy_of(settings, account),
-                brake=settings.cancel_brake,
-            )
-            for client_id, account in settings.accounts.items()
-        }
-        yield Tools(store=store, accounts=accounts, log=log), store
-
-
 # What runs beside the jobs
-
-
-async def every(
-    delay: Ms, work: Callable[[], Awaitable[Any]], event: str, pulse: Pulse | None = None
-) -> None:
-    """Do `work` again and again; a failure is a line in the log, not the end."""
-    outage = Outage(event.partition(".")[0])
-    while True:
-        try:
-            await work()
-        except (RedisError, OSError) as fault:
-            outage.waits(fault)
-        except connect.Unsafe:
-            raise
-        except Exception:
-            log.exception(event)
-        else:
-            outage.answers()
-            if pulse:
-                pulse.beat()
-        await asyncio.sleep(delay / 1000)
 
 
 def companions(
@@ -211,7 +135,7 @@ def _not_ready(health: Health) -> None:
 async def _watch_or_end(ctx: dict[str, Any], work: "asyncio.Task[Any]") -> None:
     """Watch Redis; when it is not safe any more, end arq's worker, and `stop` says why."""
     try:
-        await _watch(ctx["store"], ctx["settings"], Role.WORKER, ctx["admitted"])
+        await admission.keep_watching(ctx["store"], ctx["settings"], Role.WORKER, ctx["admitted"])
     except connect.Unsafe as fault:
         ctx["unsafe"] = fault
         work.cancel()
@@ -228,17 +152,6 @@ async def _cancel_again(work: "asyncio.Task[Any]") -> None:
         asked = asked + 1 if work.cancelling() else 0
         if asked > 1:
             work.cancel()
-
-
-async def _watch(store: Store, settings: Settings, role: Role, known: Admitted) -> None:
-    """Look at Redis again and again; `Unsafe` if another one took its place and is."""
-
-    async def looked() -> None:
-        nonlocal known
-        known = await admission.watch(store.redis, settings, role, known)
-        store.confirm = known.confirm
-
-    await every(settings.sweep_every, looked, "probe.failed")
 
 
 async def stop(ctx: dict[str, Any]) -> None:
@@ -285,23 +198,8 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """Run until `stopping` is set; when Redis goes away, wait for it and start afresh."""
     bind_contextvars(role=Role.WORKER.value)
     health = Health(sweeps=True)
-    async with admin_port(settings, Role.WORKER, health), _stops(health, stopping):
+    async with admin_port(settings, Role.WORKER, health), told_to_stop(health, stopping):
         await _rounds(settings, stopping, health)
-
-
-@contextlib.asynccontextmanager
-async def _stops(health: Health, stopping: asyncio.Event) -> AsyncIterator[None]:
-    """Who asks learns at once that a process is about to end: it drains for a while."""
-
-    async def look() -> None:
-        await stopping.wait()
-        health.stopping = True
-
-    looking = asyncio.ensure_future(look())
-    try:
-        yield
-    finally:
-        await end([looking])
 
 
 async def _rounds(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
@@ -388,61 +286,6 @@ async def _close(worker: Worker) -> None:
     if "stack" in worker.ctx:
         with contextlib.suppress(RedisError, OSError):
             await stop(worker.ctx)
-
-
-# The receiver
-
-
-async def run_receiver(settings: Settings, stopping: asyncio.Event) -> None:
-    """Receive notifications until `stopping` is set. Without Redis every one is answered 503."""
-    bind_contextvars(role=Role.RECEIVER.value)
-    health = Health()
-    async with admin_port(settings, Role.RECEIVER, health), _stops(health, stopping):
-        await _receive(settings, stopping, health)
-
-
-async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) -> None:
-    redis = connect.client(settings.redis_url, tries=1)
-    store = store_of(settings, redis)
-    trust = Trust(
-        keys=settings.public_keys,
-        path=settings.notify_path,
-        signed_paths=settings.notify_signed_paths,
-    )
-    tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
-    runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
-    checking = asyncio.ensure_future(_check(store, settings, health))
-    watches = (
-        every(WATCH_EVERY, Lookout(redis, store.keys).look, "watch.failed"),
-        stalls.watch(),
-    )
-    watching = [asyncio.ensure_future(watch) for watch in watches]
-    log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
-    stopped = asyncio.ensure_future(stopping.wait())
-    try:
-        await asyncio.wait({stopped, checking}, return_when=asyncio.FIRST_COMPLETED)
-        if checking.done():
-            checking.result()  # raises: Redis is unsafe
-    finally:
-        await end([stopped, checking, *watching])
-        await runner.cleanup()
-        await redis.aclose()
-        log.info("receiver.stopped", pid=os.getpid())
-
-
-async def _check(store: Store, settings: Settings, health: Health) -> None:
-    """For as long as the receiver runs; until Redis is probed, each write waits for WAITAOF."""
-    known = await admission.admit(store.redis, settings, Role.RECEIVER)
-    store.confirm, health.admitted = known.confirm, True
-    await _watch(store, settings, Role.RECEIVER, known)
-
-
-def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if cert is None or key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    return context
 
 
 def __getattr__(name: str) -> Any:

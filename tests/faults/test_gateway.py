@@ -31,8 +31,8 @@ from tests.servers import (
 from tests.test_gateway import NOW, PAYMENT, line
 from worker.client import track
 from worker.gateway import open_session
-from worker.main import tls_context
 from worker.mock_gateway import RunningMock
+from worker.receiving import tls_context
 
 pytestmark = pytest.mark.once  # what is under test is not Python
 

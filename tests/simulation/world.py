@@ -550,7 +550,7 @@ class Worker(Shell):
 
     def _due(self) -> list[str]:
         its_time = self.world.loop.now + self.wall_ahead
-        args = [its_time, 0, 4 * worker.main.MAX_JOBS]
+        args = [its_time, 0, 4 * worker.tools.MAX_JOBS]
         _, jobs = run_script(self.world.server, "due", [self.world.keys.queue], args)
         return cast(list[str], jobs)
 

@@ -111,8 +111,8 @@ def _resolve(args: argparse.Namespace) -> int:
     from jobs.resolve import resolve
     from worker.environment import Need
     from worker.logs import configure
-    from worker.main import open_tools
     from worker.rights import Role
+    from worker.tools import open_tools
 
     order = Resolve(
         id=f"resolve-{secrets.token_hex(8)}",

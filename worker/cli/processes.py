@@ -22,7 +22,8 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from worker.environment import Need
-    from worker.main import run_receiver, run_worker
+    from worker.main import run_worker
+    from worker.receiving import run_receiver
 
     settings = read_settings(args, Need.GATEWAY | Need.NOTIFICATIONS)
 
@@ -36,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _receiver(args: argparse.Namespace) -> int:
     from worker.environment import Need
-    from worker.main import run_receiver
+    from worker.receiving import run_receiver
 
     settings = read_settings(args, Need.NOTIFICATIONS)
     return _serve(settings, lambda stopping: run_receiver(settings, stopping))

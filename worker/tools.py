@@ -1,0 +1,66 @@
+"""What jobs are given, made of the real things: store, gateways, policies."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from redis.asyncio import Redis
+
+from jobs.model import OnTimeout
+from jobs.schedule import Policy
+from jobs.tools import Account, Tools
+from worker import connect
+from worker.gateway import HttpGateway, open_session
+from worker.keys import Keys
+from worker.logs import log
+from worker.settings import Account as AccountSettings
+from worker.settings import Settings
+from worker.store import Store
+
+MAX_JOBS = 64  #: payments in hand at once, in one worker process
+
+
+def policy_of(settings: Settings, account: AccountSettings) -> Policy:
+    """The patience of one account, from the settings."""
+    return Policy(
+        inquiry_delays=settings.schedule,
+        confirming_delays=settings.pending_schedule,
+        cancel_delays=settings.cancel_schedule,
+        aftercare_delays=settings.aftercare_schedule,
+        unresolved_delays=settings.unresolved_schedule,
+        closing=account.closing_time,
+        confirming=account.pending_closing_time,
+        last_inquiry_grace=settings.last_inquiry_grace,
+        cancel_quiet=settings.cancel_quiet,
+        cancel_limit=settings.cancel_limit,
+        not_found_settle=settings.not_found_settle,
+        unresolved_watch=settings.unresolved_watch,
+        report=settings.on_timeout is OnTimeout.REPORT,
+    )
+
+
+def store_of(settings: Settings, redis: Redis) -> Store:
+    return Store(
+        redis,
+        Keys(settings.key_prefix),
+        confirm=connect.confirmation(settings.durability),
+        retention=settings.retention,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
+    """Everything that jobs need, connected."""
+    redis = connect.client(settings.redis_url)
+    store = store_of(settings, redis)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(redis.aclose)
+        session = await stack.enter_async_context(open_session(MAX_JOBS))
+        accounts = {
+            client_id: Account(
+                gateway=HttpGateway(session, account, settings.gateway_timeout),
+                policy=policy_of(settings, account),
+                brake=settings.cancel_brake,
+            )
+            for client_id, account in settings.accounts.items()
+        }
+        yield Tools(store=store, accounts=accounts, log=log), store
