@@ -60,6 +60,7 @@ SICK = {
 #: What was scraped, for how many minutes, and exactly what fires at the end of it.
 STORIES: Mapping[str, tuple[Sequence[tuple[str, int]], set[str]]] = {
     "all is well": ([("fresh", 40)], set()),
+    "all is well but for small troubles just now": ([("fresh", 20), ("well", 5)], set()),
     "all is well but for small troubles": ([("fresh", 20), ("well", 9)], set()),
     "much has gone wrong": (
         [("well", 9), ("ill", 5)],

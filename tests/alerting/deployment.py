@@ -1,11 +1,12 @@
 """A worker and a receiver, real processes with a Valkey of their own, that are scraped."""
 
 import asyncio
+import re
 import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from worker.keys import Keys
 
 STAGED = (sys.executable, "-m", "tests.alerting.staged")
 KEYS = Keys("reconciler")
+UP = "reconciler_redis_up"
 SHOP = "shop"  #: the merchant's consumer group
 
 
@@ -39,7 +41,7 @@ class Deployment:
         self.processes[kind] = running
         self.started.append(running)
         running.wait_for(f"{kind}.started")
-        wait_until(lambda: "\nreconciler_redis_up 1.0\n" in (_metrics(self.admin[kind]) or ""))
+        self.wait_until_shown(kind, UP, lambda up: up == 1)
 
     def close(self) -> None:
         for running in self.started:
@@ -72,6 +74,17 @@ class Deployment:
         finally:
             for connection in made:
                 connection.close()
+
+    def wait_until_shown(self, kind: str, series: str, fits: Callable[[float], bool]) -> None:
+        """Gauges tell of what happened some time ago."""
+
+        def shown() -> bool:
+            found = re.search(
+                rf"^{re.escape(series)} (\S+)$", _metrics(self.admin[kind]) or "", re.M
+            )
+            return found is not None and fits(float(found[1]))
+
+        wait_until(shown)
 
     def scrape(self) -> Sequence[Scrape]:
         return [

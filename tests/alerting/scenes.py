@@ -19,7 +19,7 @@ from aiohttp import web
 
 from jobs.model import Aftercare, CancelState, Cause, Money, OnTimeout, Payment, Status
 from jobs.schedule import DAY, HOUR, MINUTE, SECOND
-from tests.alerting.deployment import KEYS, SHOP, Deployment, deployed
+from tests.alerting.deployment import KEYS, SHOP, UP, Deployment, deployed
 from tests.alerting.promtool import Scrape
 from tests.keys import CLIENT_ID
 from tests.servers import (
@@ -39,6 +39,9 @@ from worker.http_server import MAX_CONNECTIONS
 from worker.store import write_mail
 
 Scenes = Mapping[str, Sequence[Scrape]]
+LAG = f'reconciler_outcome_lag_seconds{{group="{SHOP}"}}'
+MEMORY = "reconciler_redis_memory_used_ratio"
+CANARY = "2026-01-01T00:00:00+00:00"
 MISSES = 20  #: by default CANCEL_BRAKE is on from here
 
 
@@ -63,12 +66,12 @@ async def play(folder: Path) -> Played:
 
 
 def play_first(at: Deployment) -> Scenes:
-    at.redis.set(KEYS.canary, "2026-01-01T00:00:00+00:00")
+    at.redis.set(KEYS.canary, CANARY)
     at.redis.xadd(KEYS.outcomes, {"id": "a while ago"}, id=f"{now_ms() - 20 * MINUTE}-0")
     at.start("worker")
     at.start("receiver")
     hear_all(at)
-    time.sleep(1)  # until the gauges tell of it
+    at.wait_until_shown("worker", LAG, lambda seconds: seconds == 0)
     scenes = {"fresh": at.scrape()}
     be_well(at)
     have_small_troubles(at)
@@ -77,16 +80,19 @@ def play_first(at: Deployment) -> Scenes:
     at.redis.xgroup_setid(KEYS.outcomes, SHOP, "0")
     misuse(at)
     have_ailing_payments(at)
-    lose_and_fill_redis(at)
+    lose_redis(at)
     run_out_of_files(at)
     be_crowded(at)
     freeze(at.processes["receiver"])
-    at.wait_for("process.stalled", "payment.stuck", "redis.nearly_full", "account.unknown")
-    at.wait_for("record.missing", "record.unreadable", "command.dead")
+    at.wait_for("process.stalled", "payment.stuck", "account.unknown", "command.dead")
+    at.wait_for("record.missing", "record.unreadable")
+    fill_redis(at)
     scenes["ill"] = at.scrape()
     at.server.stop()
     at.post(*[notification(paid(f"told-{n}")).wire() for n in range(6)])
     at.wait_for("worker.redis_waiting", "receiver.store_down")
+    for kind in at.admin:
+        at.wait_until_shown(kind, UP, lambda up: up == 0)
     scenes["cut off"] = at.scrape()
     at.processes["receiver"].signal(signal.SIGTERM)
     at.processes["receiver"].ended()
@@ -173,7 +179,7 @@ def have_small_troubles(at: Deployment) -> None:
     early = {"type": "payment.recheck", "data": json.dumps({"paymentRequestId": "hangs-unheard"})}
     at.redis.xadd(KEYS.commands, early)
     at.wait_for("receiver.store_down")
-    time.sleep(1)
+    at.wait_until_shown("worker", "reconciler_commands_waiting", lambda count: count == 1)
 
 
 # What goes wrong
@@ -257,13 +263,22 @@ def never_answered() -> list[Payment]:
     ]
 
 
-def lose_and_fill_redis(at: Deployment) -> None:
+def lose_redis(at: Deployment) -> None:
     at.redis.config_set("maxmemory-policy", "allkeys-lru")
     at.redis.delete(KEYS.canary)
     at.wait_for("probe.alarmed", "store.lost")
     at.redis.config_set("maxmemory-policy", "noeviction")
-    used: int = at.redis.info("memory")["used_memory"]
-    at.redis.config_set("maxmemory", int(used / 0.85))
+    at.redis.set(KEYS.canary, CANARY)  # or it is told again when a worker connects anew
+
+
+def fill_redis(at: Deployment) -> None:
+    """Mostly with ballast: what connections and buffers take, 2 to 5 MB, comes and goes."""
+    at.redis.config_set("maxmemory", 0)
+    at.redis.set("ballast", b"x" * 20_000_000)
+    at.redis.config_set("maxmemory", 27_000_000)
+    for kind in at.admin:
+        at.wait_until_shown(kind, MEMORY, lambda share: 0.8 < share < 1)
+    at.wait_for("redis.nearly_full")
 
 
 def run_out_of_files(at: Deployment) -> None:

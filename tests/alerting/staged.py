@@ -22,6 +22,7 @@ def hurry() -> None:
     """What is looked at every so many seconds or minutes is looked at all the time."""
     _set(readings, "READ_EVERY", SHORT)
     _set(readings, "PING_EVERY", SHORT)
+    _set(readings, "REST", 0)
     _set(main, "WATCH_EVERY", SHORT)
     _set(main, "HOUSEKEEPING_EVERY", SHORT)
 
