@@ -1,6 +1,7 @@
 """The runbook has a section for each alert, with what to look for and what to do."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.alerting.promtool import ROOT, alerts, log_events
+from worker import cli
 from worker.events import CONTEXT, EVENTS
 from worker.settings import SETTINGS
 
@@ -88,6 +90,13 @@ def test_only_fields_that_the_events_have_are_shown() -> None:
         known = {"timestamp", "level", "event", *CONTEXT.split()}
         known |= {name for event in events for name in EVENTS[event].fields.split()}
         assert shown and set(shown) <= known, line
+
+
+def test_only_commands_that_exist_are_named_with_words_that_they_take() -> None:
+    lines = re.findall(r"^\$ reconciler (.+?)(?: +#.*)?$", TEXT, re.MULTILINE)
+    assert lines
+    for line in lines:
+        assert cli._parser().parse_args(shlex.split(line)).run
 
 
 def test_only_settings_that_exist_are_named() -> None:
