@@ -63,8 +63,8 @@ async def write(tools: Tools, step: Step, *, heard: int = 0, wake: bool = False)
 async def _erase(tools: Tools, step: Step) -> Loaded | None:
     if not await tools.store.erase(step.loaded):
         return None
-    if isinstance(step.message, Order):
-        report_command(tools.log, step.message, step.loaded.payment, step.decision)
+    assert isinstance(step.message, Order)  # nothing else erases
+    report_command(tools.log, step.message, step.loaded.payment, step.decision)
     return step.loaded
 
 

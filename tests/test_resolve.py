@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.model import FINAL, Act, Aftercare, CancelState, Decision, Money, Payment, Status
-from jobs.news import Call, GatewayStatus, InquiryAnswer, Resolve, Return
+from jobs.news import Call, GatewayStatus, Hint, InquiryAnswer, Known, Resolve, Return, Silence
 from jobs.payment import track as tracked
-from jobs.resolve import Resolution, Verdict, resolve
+from jobs.resolve import Resolution, Verdict, contradicts, resolve
 from jobs.schedule import Policy
 from tests.fakes import (
     CLOSED,
@@ -304,6 +304,23 @@ async def test_a_word_that_loses_a_race_is_weighed_again(bench: Bench) -> None:
     bench.worker.store.before_save = touched
     assert (await say(bench, Status.FAILED, NOT_YET)).verdict is Verdict.DONE
     assert (await bench.told()).count("failed") == 1
+
+
+async def test_a_payment_that_is_forgotten_meanwhile_is_not_tracked_any_more(bench: Bench) -> None:
+    await unresolved(bench)
+
+    async def forgotten() -> None:
+        await bench.redis.delete(bench.keys.payment(KEY))
+
+    assert (await say(bench, Status.FAILED, after(forgotten, NOT_YET))).verdict is (
+        Verdict.NOT_TRACKED
+    )
+
+
+@pytest.mark.parametrize("word", [Status.SUCCEEDED, Status.FAILED, None])
+def test_news_that_says_nothing_of_the_end_contradicts_nobody(word: Status | None) -> None:
+    silence = Silence(asked_at=0, why="timeout")
+    assert not any(contradicts(word, silence, news) for news in (Hint(), Known()))
 
 
 async def test_killed_while_it_asks_it_has_changed_nothing(bench: Bench) -> None:
