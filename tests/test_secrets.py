@@ -53,7 +53,7 @@ from tests.servers import (
     until,
     wait_until,
 )
-from worker import connect, logs, main, secrecy, tools
+from worker import connect, logs, main, secrecy
 from worker.client import send as command
 from worker.client import track
 from worker.commands import CommandStream
@@ -64,6 +64,7 @@ from worker.logs import log, take_over
 from worker.receiver import Trust
 from worker.settings import SETTINGS, BadSettings, load
 from worker.signature import Signed, private_text
+from worker.tools import store_of
 from worker.values import LogFormat, LogLevel
 
 # What is planted
@@ -247,7 +248,7 @@ async def test_nothing_that_is_made_from_settings_shows_a_secret(
     message = Signed("/notify", CLIENT_ID, "1", f'{{"x":"{BUYER}"}}'.encode())
     search.also("a body", BUYER)
     redis = connect.client(settings.redis_url)
-    store = tools.store_of(settings, redis)
+    store = store_of(settings, redis)
     async with open_session(1) as session, redis:
         gateway = HttpGateway(session, account, 1000)
         tools = Tools(store=store, accounts={}, log=log)
@@ -267,7 +268,7 @@ async def test_what_redis_refuses_is_told_without_the_command(search: Search) ->
     search.also("a body", BUYER)
     with own_server() as server:
         async with connect.client(server.url) as redis:
-            store = tools.store_of(load(complete(server.url)), redis)
+            store = store_of(load(complete(server.url)), redis)
             await redis.set(Keys().quarantine, "no stream")
             for told in (store.quarantine("c", "r", BUYER.encode()), _piped(redis)):
                 with pytest.raises(RedisError) as refused:
