@@ -65,7 +65,7 @@ async def test_what_becomes_of_a_payment_in_an_outage_is_told_for_each_one(
 ) -> None:
     """Past their closing time all of them are given up, and the cancels are in vain."""
     server, folder = at
-    found = await run(server, folder, "error", 150, 2 * SECONDS, **PAST_CLOSING)
+    found = await run(server, folder, "error", 150, 4 * SECONDS, **PAST_CLOSING)
     assert found.written["outcome.published"] == await published(server) >= 150
     assert found.written["payment.changed"] == await published(server)
     assert not {"outcome.published", "payment.changed"} & set(found.condensed)

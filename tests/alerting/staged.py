@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import Any
 
-from worker import arq_jobs, cli, main, readings, watch
+from worker import arq_jobs, cli, main, readings, receiving, watch
 from worker.commands import CommandStream
 
 SHORT = 300  #: ms
@@ -24,6 +24,7 @@ def hurry() -> None:
     _set(readings, "PING_EVERY", SHORT)
     _set(readings, "REST", 0)
     _set(main, "WATCH_EVERY", SHORT)
+    _set(receiving, "WATCH_EVERY", SHORT)
     _set(main, "HOUSEKEEPING_EVERY", SHORT)
 
 
