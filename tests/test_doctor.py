@@ -491,6 +491,7 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("one port for two", lambda _: dict.fromkeys(("RECEIVER_ADMIN_PORT", "WORKER_ADMIN_PORT"), str(free_port())), "port", FAILED, "RECEIVER_ADMIN_PORT and WORKER_ADMIN_PORT", "a port of its own"),
     # Redis
     ("nobody at the port", setting(REDIS_URL=f"redis://{GONE}"), "redis", FAILED, "cannot be reached", "start it, or correct REDIS_URL"),
+    ("a user that may do nothing", user_without("-@all", "+ping"), "redis", FAILED, "it cannot be used: ", "name a user in REDIS_URL that may"),
     ("no such host", setting(REDIS_URL="rediss://redis.invalid"), "redis", FAILED, "cannot be used", "the host in REDIS_URL"),
     ("no such socket", setting(REDIS_URL="unix:///nowhere/r.sock"), "redis", FAILED, "No such file", "the path of the socket"),
     ("a wrong password", lambda w: {"REDIS_URL": f"{w.url}?username=u&password=wrong-one"}, "redis", FAILED, "invalid username-password", "user and password"),
@@ -504,6 +505,7 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("another database", emptied, "state", WARNING, "holds nothing of ours", "check REDIS_URL"),
     ("a worker without a right", user_without("-xautoclaim"), "rights of the worker", FAILED, "XAUTOCLAIM reconciler:v1:commands", "deploy/users.conf"),
     ("a receiver without a right", user_without("-sismember"), "rights of the receiver", FAILED, "SISMEMBER", "deploy/users.conf"),
+    ("a worker's user asked for both", user_without("-sismember"), "rights of the receiver", FAILED, "SISMEMBER", "for the worker alone: doctor --role worker"),
     # what waits in Redis
     ("no worker for an hour", swept_long_ago, "sweep", WARNING, "for 1 h", "start `reconciler worker`"),
     ("commands that nobody reads", commands_that_nobody_reads, "commands", FAILED, "1 commands wait, none was ever read", "start `reconciler worker`"),
