@@ -196,6 +196,12 @@ def dotenv_for_all(world: World) -> Environment:
     return {"ALIPAY_PRIVATE_KEY": ""}
 
 
+def misspelt_in_dotenv(world: World) -> Environment:
+    world.dotenv = world.folder / ".env"
+    world.dotenv.write_text("ON_TIMEOT=report\nSHOP_NAME=x\n")
+    return {}
+
+
 # Redis
 
 
@@ -452,6 +458,8 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     # settings
     ("no client id", setting(ALIPAY_CLIENT_ID=""), "settings", FAILED, "ALIPAY_CLIENT_ID is not set", "set it"),
     ("a misspelt name", setting(ALIPAY_PUBLIC_KEYS="", ALIPAY_PUBLIC_KEY="x"), "settings", FAILED, "ALIPAY_PUBLIC_KEY is unknown", "did you mean ALIPAY_PUBLIC_KEYS"),
+    ("a misspelt name of what has a default", misspelt_in_dotenv, "names", WARNING, "ON_TIMEOT is no setting", "call it ON_TIMEOUT"),
+    ("the same in the environment", setting(ON_TIMEOT="report", REDIS_URI="x"), "names", WARNING, "ON_TIMEOT is no setting", "call it ON_TIMEOUT"),
     ("a value that is none", setting(DURABILITY="always"), "settings", FAILED, "DURABILITY='always'", "give fsync, replica:N"),
     ("a key that is none", setting(ALIPAY_PRIVATE_KEY="garbage!"), "settings", FAILED, "ALIPAY_PRIVATE_KEY", "copy it again"),
     ("a key that is too short", key_of_1024_bits, "settings", FAILED, "ALIPAY_PRIVATE_KEY", "use one of 2048"),

@@ -1,5 +1,6 @@
-"""What can be seen on this machine: keys and files."""
+"""What can be seen on this machine: names of settings, keys and files."""
 
+import difflib
 import ssl
 import stat
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,23 @@ def check_keys(settings: Settings) -> Iterator[Check]:
         )
     if not settings.accounts:
         yield ok("keys", "the gateway's refuse what they did not sign")
+
+
+# Names
+
+#: How like a name must be to one of ours. A .env is likely ours alone, the environment is not.
+NEAR_IN_FILE, NEAR_IN_ENVIRONMENT = 0.8, 0.9
+
+
+def check_names(environ: Mapping[str, str], dotenv: Path | None) -> Iterator[Check]:
+    """Names that are nearly one of ours: nobody reads them, so the default holds unseen."""
+    known = {entry.name for entry in SETTINGS} | {f"{e.name}_FILE" for e in SETTINGS if e.secret}
+    _, around, in_file = Environment(environ, dotenv, None).layers
+    for layer, like in ((around, NEAR_IN_ENVIRONMENT), (in_file, NEAR_IN_FILE)):
+        for name in sorted(layer.keys() - known):
+            for near in difflib.get_close_matches(name, known, n=1, cutoff=like):
+                seen = f"{name} is no setting, and is not read"
+                yield warning("names", seen, f"call it {near}, if that is meant")
 
 
 # Files
