@@ -97,7 +97,7 @@ def _to_look_at(seen: Overview) -> Iterator[str]:
         if odd := seen.census.unreadable + seen.census.missing:
             yield f"{count(odd, 'record')} cannot be read."
     if _silent(seen):
-        yield "The gateway does not answer; see `reconciler doctor`."
+        yield "The gateway does not answer: reconciler doctor may say why."
     for group in seen.machinery.groups or ():
         if group.since is not None and seen.now - group.since > LAG_ALARM:
             yield f"Group {group.name} has outcomes unread for {length(seen.now - group.since)}."
