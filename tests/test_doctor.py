@@ -181,6 +181,7 @@ def a_line_that_is_none(world: World) -> Environment:
 
 def secret_file(mode: int) -> Plant:
     def plant(world: World) -> Environment:
+        world.folder.chmod(0o755)
         file = world.folder / "merchant.key"
         file.write_text(key_text("merchant_v1", "private_pkcs8_b64"))
         file.chmod(mode)
@@ -190,6 +191,7 @@ def secret_file(mode: int) -> Plant:
 
 
 def dotenv_for_all(world: World) -> Environment:
+    world.folder.chmod(0o755)
     world.dotenv = world.folder / ".env"
     world.dotenv.write_text(f"ALIPAY_PRIVATE_KEY={key_text('merchant_v1', 'private_pkcs8_b64')}\n")
     world.dotenv.chmod(0o644)
@@ -499,7 +501,6 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("one port for two", lambda _: dict.fromkeys(("RECEIVER_ADMIN_PORT", "WORKER_ADMIN_PORT"), str(free_port())), "port", FAILED, "RECEIVER_ADMIN_PORT and WORKER_ADMIN_PORT", "a port of its own"),
     # Redis
     ("nobody at the port", setting(REDIS_URL=f"redis://{GONE}"), "redis", FAILED, "cannot be reached", "start it, or correct REDIS_URL"),
-    ("a user that may do nothing", user_without("-@all", "+ping"), "redis", FAILED, "it cannot be used: ", "name a user in REDIS_URL that may"),
     ("no such host", setting(REDIS_URL="rediss://redis.invalid"), "redis", FAILED, "cannot be used", "the host in REDIS_URL"),
     ("no such socket", setting(REDIS_URL="unix:///nowhere/r.sock"), "redis", FAILED, "No such file", "the path of the socket"),
     ("a wrong password", lambda w: {"REDIS_URL": f"{w.url}?username=u&password=wrong-one"}, "redis", FAILED, "invalid username-password", "user and password"),
@@ -511,6 +512,7 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("no replica where one is waited for", setting(DURABILITY="fsync+replica:1"), "replicas", WARNING, "0 of 1 replicas", "start the others"),
     ("little memory left", nearly_full, "memory", WARNING, "full", "more memory"),
     ("another database", emptied, "state", WARNING, "holds nothing of ours", "check REDIS_URL"),
+    ("a user that may do nothing", user_without("-@all", "+ping"), "redis", FAILED, "it cannot be used: ", "name a user in REDIS_URL that may"),
     ("a worker without a right", user_without("-xautoclaim"), "rights of the worker", FAILED, "XAUTOCLAIM reconciler:v1:commands", "deploy/users.conf"),
     ("a receiver without a right", user_without("-sismember"), "rights of the receiver", FAILED, "SISMEMBER", "deploy/users.conf"),
     ("a worker's user asked for both", user_without("-sismember"), "rights of the receiver", FAILED, "SISMEMBER", "for the worker alone: doctor --role worker"),
@@ -595,6 +597,22 @@ async def test_what_is_planted_is_found_with_what_to_do_and_nothing_else_is(
     assert f"{check.seen}. Fix: {check.fix}" in told
     wrong = [(c.what, c.verdict) for c in checks if c.verdict in (WARNING, FAILED)]
     assert sorted(wrong) == sorted([(what, verdict), *ALSO.get(name, [])]), told
+
+
+async def test_what_lies_in_a_folder_of_ours_alone_nobody_else_reads(world: World) -> None:
+    environ = secret_file(0o644)(world)
+    assert not asyncio.iscoroutine(environ)
+    world.folder.chmod(0o700)
+    assert found(await world.examine(**environ)) == []
+
+
+async def test_everybody_may_read_the_gateways_public_keys(world: World) -> None:
+    world.folder.chmod(0o755)
+    file = world.folder / "gateway.pub"
+    file.write_text(world.given()["ALIPAY_PUBLIC_KEYS"])
+    file.chmod(0o644)
+    asked = {"ALIPAY_PUBLIC_KEYS": "", "ALIPAY_PUBLIC_KEYS_FILE": str(file)}
+    assert found(await world.examine(**asked)) == []
 
 
 @FAKETIME

@@ -87,6 +87,9 @@ def _secret_files(
         yield "TLS_KEY_FILE", settings.tls_key_file
 
 
+PUBLIC = "ALIPAY_PUBLIC_KEYS_FILE"  #: anybody may read it, if only nobody changes it
+
+
 def _check_mode(name: str, path: Path) -> Check | None:
     try:
         mode = path.stat().st_mode
@@ -95,10 +98,15 @@ def _check_mode(name: str, path: Path) -> Check | None:
     if mode & stat.S_IWOTH:
         seen = f"everybody on this machine may change the file of {name}"
         return failed("files", seen, f"chmod 600 {path}")
-    if mode & stat.S_IROTH:
+    if mode & stat.S_IROTH and name != PUBLIC and _may_be_entered(path.absolute().parent):
         seen = f"everybody on this machine may read the file of {name}"
         return warning("files", seen, f"chmod 640 {path}, owned by the reconciler's user")
     return None
+
+
+def _may_be_entered(folder: Path) -> bool:
+    """By everybody. make-secrets closes the folder and opens the files, for containers' users."""
+    return bool(folder.stat().st_mode & stat.S_IXOTH)
 
 
 def _check_certificate(cert: Path, key: Path) -> Check:
