@@ -181,6 +181,7 @@ def a_line_that_is_none(world: World) -> Environment:
 
 def secret_file(mode: int) -> Plant:
     def plant(world: World) -> Environment:
+        world.folder.chmod(0o755)
         file = world.folder / "merchant.key"
         file.write_text(key_text("merchant_v1", "private_pkcs8_b64"))
         file.chmod(mode)
@@ -190,10 +191,17 @@ def secret_file(mode: int) -> Plant:
 
 
 def dotenv_for_all(world: World) -> Environment:
+    world.folder.chmod(0o755)
     world.dotenv = world.folder / ".env"
     world.dotenv.write_text(f"ALIPAY_PRIVATE_KEY={key_text('merchant_v1', 'private_pkcs8_b64')}\n")
     world.dotenv.chmod(0o644)
     return {"ALIPAY_PRIVATE_KEY": ""}
+
+
+def misspelt_in_dotenv(world: World) -> Environment:
+    world.dotenv = world.folder / ".env"
+    world.dotenv.write_text("ON_TIMEOT=report\nSHOP_NAME=x\n")
+    return {}
 
 
 # Redis
@@ -452,6 +460,8 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     # settings
     ("no client id", setting(ALIPAY_CLIENT_ID=""), "settings", FAILED, "ALIPAY_CLIENT_ID is not set", "set it"),
     ("a misspelt name", setting(ALIPAY_PUBLIC_KEYS="", ALIPAY_PUBLIC_KEY="x"), "settings", FAILED, "ALIPAY_PUBLIC_KEY is unknown", "did you mean ALIPAY_PUBLIC_KEYS"),
+    ("a misspelt name of what has a default", misspelt_in_dotenv, "names", WARNING, "ON_TIMEOT is no setting", "call it ON_TIMEOUT"),
+    ("the same in the environment", setting(ON_TIMEOT="report", REDIS_URI="x"), "names", WARNING, "ON_TIMEOT is no setting", "call it ON_TIMEOUT"),
     ("a value that is none", setting(DURABILITY="always"), "settings", FAILED, "DURABILITY='always'", "give fsync, replica:N"),
     ("a key that is none", setting(ALIPAY_PRIVATE_KEY="garbage!"), "settings", FAILED, "ALIPAY_PRIVATE_KEY", "copy it again"),
     ("a key that is too short", key_of_1024_bits, "settings", FAILED, "ALIPAY_PRIVATE_KEY", "use one of 2048"),
@@ -502,8 +512,10 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("no replica where one is waited for", setting(DURABILITY="fsync+replica:1"), "replicas", WARNING, "0 of 1 replicas", "start the others"),
     ("little memory left", nearly_full, "memory", WARNING, "full", "more memory"),
     ("another database", emptied, "state", WARNING, "holds nothing of ours", "check REDIS_URL"),
+    ("a user that may do nothing", user_without("-@all", "+ping"), "redis", FAILED, "it cannot be used: ", "name a user in REDIS_URL that may"),
     ("a worker without a right", user_without("-xautoclaim"), "rights of the worker", FAILED, "XAUTOCLAIM reconciler:v1:commands", "deploy/users.conf"),
     ("a receiver without a right", user_without("-sismember"), "rights of the receiver", FAILED, "SISMEMBER", "deploy/users.conf"),
+    ("a worker's user asked for both", user_without("-sismember"), "rights of the receiver", FAILED, "SISMEMBER", "for the worker alone: doctor --role worker"),
     # what waits in Redis
     ("no worker for an hour", swept_long_ago, "sweep", WARNING, "for 1 h", "start `reconciler worker`"),
     ("commands that nobody reads", commands_that_nobody_reads, "commands", FAILED, "1 commands wait, none was ever read", "start `reconciler worker`"),
@@ -585,6 +597,22 @@ async def test_what_is_planted_is_found_with_what_to_do_and_nothing_else_is(
     assert f"{check.seen}. Fix: {check.fix}" in told
     wrong = [(c.what, c.verdict) for c in checks if c.verdict in (WARNING, FAILED)]
     assert sorted(wrong) == sorted([(what, verdict), *ALSO.get(name, [])]), told
+
+
+async def test_what_lies_in_a_folder_of_ours_alone_nobody_else_reads(world: World) -> None:
+    environ = secret_file(0o644)(world)
+    assert not asyncio.iscoroutine(environ)
+    world.folder.chmod(0o700)
+    assert found(await world.examine(**environ)) == []
+
+
+async def test_everybody_may_read_the_gateways_public_keys(world: World) -> None:
+    world.folder.chmod(0o755)
+    file = world.folder / "gateway.pub"
+    file.write_text(world.given()["ALIPAY_PUBLIC_KEYS"])
+    file.chmod(0o644)
+    asked = {"ALIPAY_PUBLIC_KEYS": "", "ALIPAY_PUBLIC_KEYS_FILE": str(file)}
+    assert found(await world.examine(**asked)) == []
 
 
 @FAKETIME

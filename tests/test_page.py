@@ -5,7 +5,7 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -177,6 +177,20 @@ async def test_what_needs_a_person_is_said_first(page: Page, now: int) -> None:
         "Somebody is needed. 3 payments need a person. 1 payment is open, since 12 min."
         in (await page.get()).text
     )
+
+
+async def test_a_gateway_that_answers_about_no_payment_is_said(page: Page, now: int) -> None:
+    long_ago = replace(payment("a", now, 12 * MINUTE), tried_at=now - 10 * MINUTE)
+    silent = replace(payment("b", now, MINUTE), tried_at=now - 2000, unanswered=3)
+    await page.write(long_ago, silent)
+    assert "Somebody is needed. The gateway does not answer" in (await page.get()).text
+
+
+async def test_a_gateway_that_answers_about_one_payment_is_well(page: Page, now: int) -> None:
+    silent = replace(payment("a", now, 12 * MINUTE), tried_at=now - 2000, unanswered=3)
+    answered = replace(payment("b", now, MINUTE), tried_at=now - 2000)
+    await page.write(silent, answered)
+    assert "All is well. 2 payments are open" in (await page.get()).text
 
 
 async def test_payments_open_long_past_their_closing_time_are_wrong(page: Page, now: int) -> None:

@@ -112,3 +112,12 @@ def test_every_link_leads_somewhere() -> None:
         assert target in headings
     for path in re.findall(r"\]\(([^#)]+)\)", TEXT):
         assert (ROOT / "docs" / path).exists()
+
+
+def test_each_way_to_get_the_lines_gives_json_alone_and_takes_each_age_that_is_asked_for() -> None:
+    """jq stops at a line that is none; Docker and Kubernetes know no days."""
+    ways = re.findall(r"^[$#] logs\(\) \{.*$", TEXT, re.MULTILINE)
+    assert len(ways) == 3
+    assert all(way.endswith("| grep '^{'; }") for way in ways)
+    ages = re.findall(r"logs (-\S+) \|", TEXT)
+    assert ages and all(re.fullmatch(r"-\d+[hm]", age) for age in ages)

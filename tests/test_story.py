@@ -212,6 +212,7 @@ def test_it_says_what_comes_next_and_when(changed: dict[str, str], comes: str) -
     [
         ({}, "the gateway has not said that it is paid, asked 7 times"),
         ({"unanswered": "3"}, "the gateway has not answered the last 3 of our questions"),
+        ({"unanswered": "1"}, "the gateway has not answered our last question"),
         ({"confirmingSince": "1"}, "the buyer has paid, the bank is confirming"),
         ({"nextInquiryAt": str(NOW - 180_000)}, "no worker has taken it up, 3 min after its time"),
         (CANCELLING, "its time was up; the cancel is about to be sent"),

@@ -189,6 +189,21 @@ async def test_what_needs_a_person_is_listed_though_nothing_comes_next(
     ]
 
 
+async def test_what_has_ended_and_is_only_watched_does_not_hide_what_is_open(
+    redis: Redis, keys: Keys
+) -> None:
+    ended = {"status": Status.CANCELLED, "via": Via.CANCEL, "aftercare": Aftercare.WATCHING}
+    for age, reason in ((40, ""), (30, "resolved by an operator")):
+        one = await followed_for(redis, age, f"ended-{age}", reason=reason, **ended)
+        await write(redis, keys, one)
+    nothing = listed(await open_payments(redis, keys.prefix, 0, 1))
+    assert nothing == "nothing\nbesides, ended and still watched: 2"
+    await write(redis, keys, await followed_for(redis, 10, "open"))
+    found = await open_payments(redis, keys.prefix, 0, 1)
+    assert [row["paymentRequestId"] for row in found.rows] == ["open"]
+    assert listed(found).endswith("first: 1 pending\nbesides, ended and still watched: 2")
+
+
 async def test_only_the_older_ones_and_only_so_many(redis: Redis, keys: Keys) -> None:
     for age in (10, 20, 30, 40):
         await write(redis, keys, await followed_for(redis, age, f"order-{age}"))

@@ -154,7 +154,7 @@ def why_open(record: Record, now: Ms) -> str:
     if status == Status.CANCELLING:
         return _why_cancelling(record, silent)
     if silent != "0":
-        return f"the gateway has not answered the last {silent} of our questions"
+        return _no_answer(silent)
     if record.get("confirmingSince"):
         return "the buyer has paid, the bank is confirming"
     return f"the gateway has not said that it is paid, asked {attempts} times"
@@ -172,6 +172,11 @@ _CAUSES = {
 }
 
 
+def _no_answer(silent: str) -> str:
+    last = "our last question" if silent == "1" else f"the last {silent} of our questions"
+    return f"the gateway has not answered {last}"
+
+
 def _why_cancelling(record: Record, silent: str) -> str:
     cause = _CAUSES.get(record.get("cause", ""), "it was decided")
     sent = f"cancelled {record.get('cancelAttempts', '0')} times"
@@ -181,7 +186,7 @@ def _why_cancelling(record: Record, silent: str) -> str:
         case "refused":
             return f"{cause}; the gateway refused the cancel, and is asked how it ended"
         case _ if silent != "0":
-            return f"{cause}; the gateway has not answered the last {silent} of our questions"
+            return f"{cause}; {_no_answer(silent)}"
         case _:
             return f"{cause}; the cancel is about to be sent"
 

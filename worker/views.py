@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from jobs.model import Ms
+from jobs.model import Aftercare, Ms
 from jobs.outcome import rfc3339
 from jobs.tools import Stuck
 from worker import story
@@ -63,10 +63,11 @@ class OpenPayments:
 
     rows: list[dict[str, Any]]
     totals: Counter[str]  #: of those old enough, by status
+    watched: int  #: ended, and asked for a few more times: not listed, as nothing waits for them
 
 
 async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> OpenPayments:
-    """Open payments tracked more than `older` ago, the oldest first.
+    """Open payments tracked more than `older` ago, the oldest first; none that is only watched.
 
     They are read a page at a time and no more than `limit` are kept: 50,000 take some seconds,
     and hold up nobody meanwhile.
@@ -74,8 +75,12 @@ async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> Ope
     keys, moment = Keys(prefix), await now(redis)
     oldest: list[tuple[Ms, str, dict[str, Any]]] = []
     totals: Counter[str] = Counter()
+    watched = 0
     async for key, record in _open_records(redis, keys):
         row = _row(key, record, moment)
+        if row["status"] != UNREADABLE and _only_watched(record):
+            watched += 1
+            continue
         age = row["ageSeconds"] * 1000
         if row["status"] != UNREADABLE and age < older:
             continue
@@ -84,7 +89,7 @@ async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> Ope
         if len(oldest) > limit:
             heapq.heappop(oldest)
     rows = [row for _, _, row in sorted(oldest, key=lambda each: -each[0])]
-    return OpenPayments(rows, totals)
+    return OpenPayments(rows, totals, watched)
 
 
 async def now(redis: Redis) -> Ms:
@@ -111,6 +116,10 @@ async def _open_records(
             if found:
                 yield name, found
         offset += PAGE
+
+
+def _only_watched(found: dict[Any, Any] | Exception) -> bool:
+    return isinstance(found, dict) and _texts(found).get("aftercare") == Aftercare.WATCHING
 
 
 def _row(key: str, found: dict[Any, Any] | Exception, moment: Ms) -> dict[str, Any]:
@@ -158,10 +167,11 @@ def listed(payments: OpenPayments) -> str:
         for row in payments.rows
     ]
     total = payments.totals.total()
+    besides = f"\nbesides, ended and still watched: {payments.watched}" if payments.watched else ""
     if not total:
-        return "nothing"
+        return f"nothing{besides}"
     counts = ", ".join(f"{count} {status}" for status, count in payments.totals.most_common())
-    return f"{table(rows)}\n\n{len(rows)} of {total} shown, the oldest first: {counts}"
+    return f"{table(rows)}\n\n{len(rows)} of {total} shown, the oldest first: {counts}{besides}"
 
 
 def stuck(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from worker.doctor.check import Check, Verdict, failed, ok
 from worker.doctor.gateway import check_gateway
-from worker.doctor.local import check_files, check_keys
+from worker.doctor.local import check_files, check_keys, check_names
 from worker.doctor.notify import check_notify_url
 from worker.doctor.ports import check_ports
 from worker.doctor.store import check_redis
@@ -51,6 +51,7 @@ async def examine(patient: Patient, *, offline: bool = False) -> list[Check]:
     local = [
         *(_fault(fault) for fault in faults),
         *([] if faults else [ok("settings", "all of them can be used")]),
+        *([] if faults else check_names(patient.environ, patient.dotenv)),
         *check_values(settings),
         *check_keys(settings),
         *check_files(settings, patient.environ, patient.dotenv),

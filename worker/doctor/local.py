@@ -1,5 +1,6 @@
-"""What can be seen on this machine: keys and files."""
+"""What can be seen on this machine: names of settings, keys and files."""
 
+import difflib
 import ssl
 import stat
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,23 @@ def check_keys(settings: Settings) -> Iterator[Check]:
         yield ok("keys", "the gateway's refuse what they did not sign")
 
 
+# Names
+
+#: How like a name must be to one of ours. A .env is likely ours alone, the environment is not.
+NEAR_IN_FILE, NEAR_IN_ENVIRONMENT = 0.8, 0.9
+
+
+def check_names(environ: Mapping[str, str], dotenv: Path | None) -> Iterator[Check]:
+    """Names that are nearly one of ours: nobody reads them, so the default holds unseen."""
+    known = {entry.name for entry in SETTINGS} | {f"{e.name}_FILE" for e in SETTINGS if e.secret}
+    _, around, in_file = Environment(environ, dotenv, None).layers
+    for layer, like in ((around, NEAR_IN_ENVIRONMENT), (in_file, NEAR_IN_FILE)):
+        for name in sorted(layer.keys() - known):
+            for near in difflib.get_close_matches(name, known, n=1, cutoff=like):
+                seen = f"{name} is no setting, and is not read"
+                yield warning("names", seen, f"call it {near}, if that is meant")
+
+
 # Files
 
 
@@ -69,6 +87,9 @@ def _secret_files(
         yield "TLS_KEY_FILE", settings.tls_key_file
 
 
+PUBLIC = "ALIPAY_PUBLIC_KEYS_FILE"  #: anybody may read it, if only nobody changes it
+
+
 def _check_mode(name: str, path: Path) -> Check | None:
     try:
         mode = path.stat().st_mode
@@ -77,10 +98,15 @@ def _check_mode(name: str, path: Path) -> Check | None:
     if mode & stat.S_IWOTH:
         seen = f"everybody on this machine may change the file of {name}"
         return failed("files", seen, f"chmod 600 {path}")
-    if mode & stat.S_IROTH:
+    if mode & stat.S_IROTH and name != PUBLIC and _may_be_entered(path.absolute().parent):
         seen = f"everybody on this machine may read the file of {name}"
         return warning("files", seen, f"chmod 640 {path}, owned by the reconciler's user")
     return None
+
+
+def _may_be_entered(folder: Path) -> bool:
+    """By everybody. make-secrets closes the folder and opens the files, for containers' users."""
+    return bool(folder.stat().st_mode & stat.S_IXOTH)
 
 
 def _check_certificate(cert: Path, key: Path) -> Check:

@@ -44,13 +44,13 @@ async def _examine(redis: Redis, settings: Settings, roles: Sequence[Role]) -> l
         ok("redis", "it answers"),
         *_login(settings, facts),
         *_probed(facts, settings),
-        *[await _rights(redis, settings, each) for each in roles],
+        *[await _rights(redis, settings, each, roles) for each in roles],
         *(await check_backlog(redis, settings) if role is Role.WORKER else []),
     ]
 
 
 def _unreachable(fault: BaseException) -> Check:
-    said = str(fault)
+    said = str(fault).rstrip(".")
     for words, fix in _WHY_NOT.items():
         if any(word in said for word in words.split("|")):
             return failed("redis", f"it cannot be used: {said}", fix)
@@ -63,6 +63,8 @@ def _unreachable(fault: BaseException) -> Check:
 
 _WHY_NOT = {
     "WRONGPASS|NOAUTH|AUTH failed|invalid username": "see user and password in REDIS_URL",
+    "no permissions": "name a user in REDIS_URL that may, as in deploy/users.conf (a database other"
+    " than 0 needs +select)",
     "Name or service|not known|nodename|name resolution": "see the host in REDIS_URL",
     "CERTIFICATE|certificate": "give Redis a certificate for its host that this machine trusts",
     "No such file": "see the path of the socket in REDIS_URL",
@@ -118,7 +120,7 @@ def _probed(facts: Facts, settings: Settings) -> list[Check]:
     ]
 
 
-async def _rights(redis: Redis, settings: Settings, role: Role) -> Check:
+async def _rights(redis: Redis, settings: Settings, role: Role, roles: Sequence[Role]) -> Check:
     what = f"rights of the {role.value}"
     sent = role.sends(Keys(settings.key_prefix), settings.durability)
     try:
@@ -128,4 +130,7 @@ async def _rights(redis: Redis, settings: Settings, role: Role) -> Check:
     if not lacking:
         return ok(what, f"all {len(sent)} commands may be sent")
     seen = f"our user may not send, or Redis does not know: {'; '.join(lacking)}"
-    return failed(what, seen, "give the rights in deploy/users.conf")
+    fix = "give the rights in deploy/users.conf"
+    for other in (each for each in roles if each is not role):
+        fix += f"; if this user is for the {other.value} alone: doctor --role {other.value}"
+    return failed(what, seen, fix)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from jobs.model import Aftercare, Ms, Status
 from jobs.outcome import rfc3339
-from jobs.schedule import DAY
+from jobs.schedule import DAY, MINUTE
 from worker.census import Census
 from worker.page import words
 from worker.page.data import WAITING, Fault, Listed, Odd, Overview
@@ -32,6 +32,7 @@ from worker.probes import FULL
 from worker.watch import STALLED_AFTER
 
 LAG_ALARM: Ms = DAY  #: outcomes that nobody has acknowledged for so long
+JUST_NOW: Ms = 2 * MINUTE
 
 
 class Level(StrEnum):
@@ -95,9 +96,18 @@ def _to_look_at(seen: Overview) -> Iterator[str]:
             yield f"{count(people, 'payment needs', 'payments need')} a person."
         if odd := seen.census.unreadable + seen.census.missing:
             yield f"{count(odd, 'record')} cannot be read."
+    if _silent(seen):
+        yield "The gateway does not answer: reconciler doctor may say why."
     for group in seen.machinery.groups or ():
         if group.since is not None and seen.now - group.since > LAG_ALARM:
             yield f"Group {group.name} has outcomes unread for {length(seen.now - group.since)}."
+
+
+def _silent(seen: Overview) -> bool:
+    """Whether it answered about none of those listed that were asked about just now."""
+    listed = [one for one in seen.oldest if not isinstance(one, Odd)]
+    asked = [one for one in listed if seen.now - (one.tried_at or 0) <= JUST_NOW]
+    return all(one.unanswered for one in asked) and any(one.unanswered > 1 for one in asked)
 
 
 def _in_any_case(seen: Overview, sweep_every: Ms) -> Iterator[str]:
