@@ -187,7 +187,7 @@ async def followed(folder: Path, url: str, payments: int, seconds: float) -> Spe
         merchant_public_keys={1: public_key("merchant_v1")},
     )
     mock, client = await start(config), Redis.from_url(url)
-    given = environ(url, KEYS.prefix, mock.url, RECONCILER_SCHEDULE="0.2")
+    given = environ(url, KEYS.prefix, mock.url, RECONCILER_SCHEDULE="0.2", LOG_CONDENSED="false")
     try:
         for number in range(payments):
             name = f"never_paid-{number}"

@@ -220,9 +220,9 @@ def redis_with(*options: str) -> Plant:
 
 def user_without(*rights: str) -> Plant:
     async def plant(world: World) -> Environment:
-        acl = ["ACL", "SETUSER", "u", "reset", "on", ">password", "~*", "&*", "+@all", *rights]
+        acl = ["ACL", "SETUSER", "u", "reset", "on", ">open-sesame", "~*", "&*", "+@all", *rights]
         await world.redis.execute_command(*acl)  # type: ignore[no-untyped-call]
-        return {"REDIS_URL": f"{world.url}?username=u&password=password"}
+        return {"REDIS_URL": f"{world.url}?username=u&password=open-sesame"}
 
     return plant
 

@@ -182,6 +182,7 @@ PENDING = {
     "nextInquiryAt": str(NOW + 12_000),
     "attempts": "7",
 }
+MISMATCHED = {"told": '["attention.amount_mismatch=USD 600"]'}
 CANCELLING = {"status": "cancelling", "cause": "timed_out", "nextAct": "cancel"}
 FAILED = {"status": "failed", "finalAt": str(NOW - 1000), "aftercare": "watching"}
 
@@ -191,6 +192,7 @@ FAILED = {"status": "failed", "finalAt": str(NOW - 1000), "aftercare": "watching
     [
         ({}, "in 12 s the gateway is asked again; if it is not paid within 3 min 20 s, it is cancelled"),
         ({"onTimeout": "report"}, "in 12 s the gateway is asked again; if it is not paid within 3 min 20 s, it is reported"),
+        (MISMATCHED, "in 12 s the gateway is asked again; if it says the same at the closing time, a person must look"),
         ({"closingTime": str(NOW - 1)}, "in 12 s the gateway is asked for the last time; if it is not paid, it is cancelled"),
         ({"nextInquiryAt": str(NOW - 180_000)}, "it was due 3 min ago; a worker that runs takes it up at once"),
         ({"nextInquiryAt": str(NOW - 1000)}, "now the gateway is asked again; if it is not paid within 3 min 20 s, it is cancelled"),
@@ -213,6 +215,7 @@ def test_it_says_what_comes_next_and_when(changed: dict[str, str], comes: str) -
         ({}, "the gateway has not said that it is paid, asked 7 times"),
         ({"unanswered": "3"}, "the gateway has not answered the last 3 of our questions"),
         ({"unanswered": "1"}, "the gateway has not answered our last question"),
+        (MISMATCHED, "the gateway speaks of another payment or amount than yours"),
         ({"confirmingSince": "1"}, "the buyer has paid, the bank is confirming"),
         ({"nextInquiryAt": str(NOW - 180_000)}, "no worker has taken it up, 3 min after its time"),
         (CANCELLING, "its time was up; the cancel is about to be sent"),

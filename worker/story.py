@@ -155,9 +155,17 @@ def why_open(record: Record, now: Ms) -> str:
         return _why_cancelling(record, silent)
     if silent != "0":
         return _no_answer(silent)
+    if _mismatched(record):
+        return "the gateway speaks of another payment or amount than yours"
     if record.get("confirmingSince"):
         return "the buyer has paid, the bank is confirming"
     return f"the gateway has not said that it is paid, asked {attempts} times"
+
+
+def _mismatched(record: Record) -> bool:
+    """Whether the merchant was told so. It is no end: the gateway may still say otherwise."""
+    told = record.get("told", "")
+    return "attention.amount_mismatch" in told or "attention.payment_id_mismatch" in told
 
 
 _AFTERCARE = {
@@ -218,6 +226,8 @@ def _then(record: Record, now: Ms) -> str:
         return " whether money was taken after all"
     if record.get("status") != Status.PENDING or closing is None:
         return " how it stands"
+    if _mismatched(record):
+        return " again; if it says the same at the closing time, a person must look"
     what = "it is reported" if record.get("onTimeout") == "report" else "it is cancelled"
     if closing > now:
         return f" again; if it is not paid within {length(closing - now)}, {what}"
