@@ -1,5 +1,6 @@
 """What is heard is judged, written down with its story, and only then told to the log."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -377,6 +378,18 @@ async def test_the_loser_of_a_race_decides_again_about_what_it_meets(bench: Benc
     assert payment.status is Status.CANCELLED
     assert payment.aftercare is Aftercare.CANCELLING
     assert await bench.told() == ["cancelled", "attention.paid_after_cancel.1"]
+
+
+@pytest.mark.parametrize("version", ["0", "-1"])
+async def test_a_version_that_no_worker_has_written_is_one_like_any_other(
+    bench: Bench, version: str
+) -> None:
+    """It must not be taken for that of a payment that is to be new: no save would ever succeed."""
+    await bench.redis.hset(bench.keys.payment(KEY), "version", version)  # type: ignore[misc]
+    async with asyncio.timeout(10):
+        paid = inquiry(await bench.now(), GatewayStatus.SUCCESS)
+        assert await take(bench.worker.tools, await bench.worker.load(), paid)
+    assert (await bench.payment()).status is Status.SUCCEEDED
 
 
 async def test_a_message_is_written_however_often_others_are_first(bench: Bench) -> None:

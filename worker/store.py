@@ -119,11 +119,13 @@ class Store:
         return await self._save(decision.payment, write, safe)
 
     async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:
-        write = self._write(0, decision, entries)
+        write = self._write(None, decision, entries)
         write |= {"heard": 0, "wake": True, "found": False, "missed": False}
         return await self._save(decision.payment, write, True)
 
-    def _write(self, expect: int, decision: Decision, entries: Sequence[Entry]) -> dict[str, Any]:
+    def _write(
+        self, expect: int | None, decision: Decision, entries: Sequence[Entry]
+    ) -> dict[str, Any]:
         payment, now = decision.payment, self.now()
         fields = records.to_hash(payment)
         return {

@@ -131,7 +131,7 @@ def method(name: str, by: Any) -> Callable[[], AbstractContextManager[Any]]:
 def _save_over_anything(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     write = json.loads(args[0])
     version = server.hget(keys[0], "version")
-    if version is not None and write["expect"]:
+    if version is not None and write["expect"] is not None:
         write["expect"] = int(version)
     return redis.save(server, keys, [json.dumps(write)])
 
@@ -181,7 +181,7 @@ def _server(store: Store) -> Server:
 
 
 def _not_alone(
-    self: Store, expect: int, decision: Decision, entries: Sequence[Entry]
+    self: Store, expect: int | None, decision: Decision, entries: Sequence[Entry]
 ) -> dict[str, Any]:
     return _WRITE(self, expect, decision, entries) | {"alone": False}
 

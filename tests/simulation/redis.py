@@ -520,7 +520,7 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
     d = json.loads(args[0])
     now = server.clock()
     version = server.hget(payment, "version")
-    if d["expect"] == 0:
+    if d["expect"] is None:
         if version is not None:
             return _refused(server, d, "exists")
     elif int(version or -1) != d["expect"]:
@@ -539,7 +539,7 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
     server.hset(payment, "version", str(new_version))
     if d["heard"] > 0:
         server.ltrim(inbox, d["heard"])
-    if d["expect"] == 0:
+    if d["expect"] is None:
         server.zrem(parked, d["id"])
 
     for entry in d["entries"]:

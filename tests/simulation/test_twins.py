@@ -276,8 +276,8 @@ class Pair:
 
     def _save(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
-        expect = {"new": 0, "right": self._version(key), "stale": self._version(key) + 1}
-        at, version = said["at"], str(expect[said["expect"]] + 1)
+        expect = {"new": None, "right": self._version(key), "stale": self._version(key) + 1}
+        at, version = said["at"], str((expect[said["expect"]] or 0) + 1)
         write = said | {
             "client": key[0],
             "prefix": k.prefix,

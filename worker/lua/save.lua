@@ -1,6 +1,6 @@
 -- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, wake-up.
 -- KEYS payment, timeline, inbox, open, outcomes, brake, parked, queue
--- ARGV[1] JSON: id, client, prefix, expect (version read; 0 = must be new), fields [k,v,..],
+-- ARGV[1] JSON: id, client, prefix, expect (version read; null = must be new), fields [k,v,..],
 --   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), alone (bool),
 --   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool)
 -- Returns {now, the new version}, or {now, 0} where another was first and nothing is changed.
@@ -10,7 +10,7 @@ local d = cjson.decode(ARGV[1])
 local now = now_ms()
 
 local version = redis.call('HGET', payment, 'version')
-if d.expect == 0 then
+if d.expect == cjson.null then
   if version then return {now, 0} end
 elseif tonumber(version or -1) ~= d.expect then
   return {now, 0}
@@ -31,7 +31,7 @@ redis.call('HSET', payment, unpack(d.fields))
 local new_version = next_version(version, now)
 redis.call('HSET', payment, 'version', string.format('%.0f', new_version))
 if d.heard > 0 then redis.call('LTRIM', inbox, d.heard, -1) end
-if d.expect == 0 then redis.call('ZREM', parked, d.id) end
+if d.expect == cjson.null then redis.call('ZREM', parked, d.id) end
 
 -- Equal neighbours in the timeline are one entry with a count.
 for _, entry in ipairs(d.entries) do
