@@ -30,6 +30,7 @@ from worker.admin import create_app
 from worker.health import Health
 from worker.http_server import serve
 from worker.keys import Keys
+from worker.replies import now_of
 from worker.settings import Settings, load
 
 
@@ -51,11 +52,6 @@ async def showing(redis: Redis, settings: Settings) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-async def now_of(redis: Redis) -> Ms:
-    seconds, micros = await redis.time()
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def payment(name: str, now: Ms, age: Ms, **changes: Any) -> Payment:

@@ -33,7 +33,6 @@ from tests.fakes import (
 from tests.pages import (
     fill,
     line,
-    now_of,
     payment,
     settings_for,
     showing,
@@ -45,6 +44,7 @@ from tests.test_page_markup import HOSTILE, Read
 from worker import connect
 from worker.embedded import EmbeddedServer
 from worker.keys import Keys
+from worker.replies import now_of
 
 #: Every element there may be: none that runs, loads or embeds anything.
 ELEMENTS = frozenset(

@@ -8,10 +8,11 @@ from redis.asyncio import Redis
 
 from tests.chromium import Tab, chromium
 from tests.fakes import CLIENT
-from tests.pages import fill, now_of, payment, settings_for, showing
+from tests.pages import fill, payment, settings_for, showing
 from tests.servers import put
 from worker import connect
 from worker.keys import Keys
+from worker.replies import now_of
 
 pytestmark = pytest.mark.once  # what is under test is not Python
 

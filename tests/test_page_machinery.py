@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 
 from worker import connect
 from worker.commands import GROUP
+from worker.groups import Group
 from worker.keys import Keys
-from worker.page.machinery import Group, Machinery, look
+from worker.page.machinery import Machinery, look
 
 ENTRY: dict[Any, Any] = {"type": "x"}
 

@@ -6,7 +6,7 @@ adds the gauges of several workers up counts everything several times.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,11 +16,12 @@ from jobs.model import Ms, Status
 from jobs.schedule import SECOND
 from worker.census import OPEN, Census, census
 from worker.commands import GROUP
+from worker.groups import read_groups
 from worker.health import Health
 from worker.keys import Keys
 from worker.logs import log
 from worker.probes import memory_share
-from worker.replies import text_of
+from worker.replies import ms_of, text_of
 
 #: By gauge, and by the values of its labels.
 Reading = Mapping[str, Mapping[tuple[str, ...], float]]
@@ -92,7 +93,7 @@ async def read_for_worker(redis: Redis, keys: Keys, accounts: Collection[str]) -
     return {
         **_common(memory, swept, now),
         **_payments(found),
-        **await _outcomes(redis, keys, _ms(now)),
+        **await _outcomes(redis, keys, ms_of(now)),
         "commands_waiting": {(): await _commands_waiting(redis, keys)},
         "commands_dead": {(): dead},
         "quarantined": {(): quarantined},
@@ -108,7 +109,7 @@ def _common(memory: Mapping[str, Any], swept: Any, now: tuple[int, int]) -> Read
         "redis_memory_used_ratio": {(): memory_share(memory)}
     }
     if at := _number(swept):  # no sweep yet: no age
-        found["last_sweep_age_seconds"] = {(): _seconds(_ms(now) - at)}
+        found["last_sweep_age_seconds"] = {(): _seconds(ms_of(now) - at)}
     return found
 
 
@@ -134,48 +135,15 @@ def _payments(found: Census) -> Reading:
 async def _outcomes(redis: Redis, keys: Keys, now: Ms) -> Reading:
     entries: dict[tuple[str, ...], float] = {}
     ages: dict[tuple[str, ...], float] = {}
-    for group in await _groups(redis, keys.outcomes):
-        name = (text_of(group["name"], "replace"),)
-        oldest = await _oldest_unacknowledged(redis, keys.outcomes, group)
-        entries[name] = _waiting(group) or float(oldest is not None)
-        ages[name] = 0 if oldest is None else _seconds(now - oldest)
+    for group in await read_groups(redis, keys.outcomes, since=True):
+        entries[(group.name,)] = group.at_least or float(group.since is not None)
+        ages[(group.name,)] = 0 if group.since is None else _seconds(now - group.since)
     return {"outcome_lag_entries": entries, "outcome_lag_seconds": ages}
 
 
 async def _commands_waiting(redis: Redis, keys: Keys) -> float:
-    ours = [
-        g for g in await _groups(redis, keys.commands) if text_of(g["name"], "replace") == GROUP
-    ]
-    return sum(map(_waiting, ours))
-
-
-async def _groups(redis: Redis, stream: str) -> Iterable[Mapping[str, Any]]:
-    found: Iterable[Mapping[str, Any]] = (
-        await redis.xinfo_groups(stream) if await redis.exists(stream) else ()
-    )
-    return found
-
-
-def _waiting(group: Mapping[str, Any]) -> float:
-    """Entries given to nobody yet, and those not acknowledged. Redis may not know the first."""
-    return float(group["pending"] + (group.get("lag") or 0))
-
-
-async def _oldest_unacknowledged(redis: Redis, stream: str, group: Mapping[str, Any]) -> Ms | None:
-    if group["pending"]:
-        return _time_of((await redis.xpending(stream, group["name"]))["min"])
-    given = text_of(group["last-delivered-id"])
-    after = await redis.xrange(stream, f"({given}", "+", count=1)
-    return _time_of(after[0][0]) if after else None
-
-
-def _time_of(entry_id: Any) -> Ms | None:
-    """None where the last one was acknowledged between our two questions."""
-    return int(text_of(entry_id).partition("-")[0]) if entry_id else None
-
-
-def _ms(now: tuple[int, int]) -> Ms:
-    return now[0] * 1000 + now[1] // 1000
+    groups = await read_groups(redis, keys.commands)
+    return sum(group.at_least for group in groups if group.name == GROUP)
 
 
 def _seconds(length: Ms) -> float:

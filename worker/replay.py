@@ -14,7 +14,7 @@ from jobs.news import Notification, OtherKind, Unusable
 from worker import messages
 from worker.commands import BadCommand, read_command, written_at
 from worker.keys import Keys
-from worker.replies import text_of
+from worker.replies import now_of, text_of
 from worker.scripts import Confirm, Scripts
 from worker.store import write_mail
 from worker.strict_json import Unreadable
@@ -191,8 +191,7 @@ async def _entries(
 
     Only those that are there by now: a command that dies again is not met again in the same run.
     """
-    seconds, micros = await redis.time()
-    now = str(seconds * 1000 + micros // 1000)
+    now = str(await now_of(redis))
     for first, last in [(id_, id_) for id_ in ids] or [("-", now)]:
         while page := await redis.xrange(stream, first, last, count=PAGE):
             for raw_id, raw in page:

@@ -15,7 +15,7 @@ from jobs.outcome import rfc3339
 from jobs.tools import Stuck
 from worker import story
 from worker.keys import Keys
-from worker.replies import text_of
+from worker.replies import now_of, text_of
 
 PAGE = 500
 UNREADABLE = "unreadable"  #: a record or a line that none of ours wrote
@@ -72,7 +72,7 @@ async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> Ope
     They are read a page at a time and no more than `limit` are kept: 50,000 take some seconds,
     and hold up nobody meanwhile.
     """
-    keys, moment = Keys(prefix), await now(redis)
+    keys, moment = Keys(prefix), await now_of(redis)
     oldest: list[tuple[Ms, str, dict[str, Any]]] = []
     totals: Counter[str] = Counter()
     watched = 0
@@ -90,12 +90,6 @@ async def open_payments(redis: Redis, prefix: str, older: Ms, limit: int) -> Ope
             heapq.heappop(oldest)
     rows = [row for _, _, row in sorted(oldest, key=lambda each: -each[0])]
     return OpenPayments(rows, totals, watched)
-
-
-async def now(redis: Redis) -> Ms:
-    """Redis time."""
-    seconds, micros = await redis.time()
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def _open_records(

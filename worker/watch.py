@@ -12,7 +12,7 @@ from jobs.model import Ms
 from jobs.schedule import MINUTE
 from worker.keys import Keys
 from worker.logs import log
-from worker.replies import text_of
+from worker.replies import now_of, text_of
 
 #: A sweep that has not come round for so long, beyond its pause, hangs or fails.
 STALLED_AFTER: Ms = MINUTE
@@ -55,8 +55,8 @@ class Lookout:
 
     async def look(self) -> None:
         """Say that no worker has swept for long."""
-        seconds, micros = await self._redis.time()
+        now = await now_of(self._redis)
         swept = await self._redis.get(self._keys.swept)
-        silent = seconds * 1000 + micros // 1000 - int(text_of(swept or 0))
+        silent = now - int(text_of(swept or 0))
         if min(silent, self._up.silent_ms) > ABANDONED_AFTER:
             log.error("sweep.missing", silent_ms=silent if swept else None)

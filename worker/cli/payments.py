@@ -75,6 +75,7 @@ def _track(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from worker import story, views
     from worker.environment import Need
+    from worker.replies import now_of
 
     settings = read_settings(args, Need.COMMANDS)
 
@@ -82,7 +83,7 @@ def _status(args: argparse.Namespace) -> int:
         seen = await views.look_up(redis, settings.key_prefix, settings.client_id, args.id)
         if seen is None:
             raise Fault(FAILURE, f"{args.id} is not tracked under {settings.client_id}")
-        show(seen, args.json, story.tell(seen, await views.now(redis)))
+        show(seen, args.json, story.tell(seen, await now_of(redis)))
         return OK
 
     return with_redis(settings, work)

@@ -11,7 +11,7 @@ from jobs.schedule import DAY, MINUTE, SECOND
 from worker.commands import GROUP
 from worker.doctor.check import Check, failed, ok, skipped, warning
 from worker.keys import Keys
-from worker.replies import text_of
+from worker.replies import now_of, text_of
 from worker.settings import Settings
 
 SWEEPS_MISSED = 6  #: in a row, before we say that no worker runs
@@ -22,8 +22,7 @@ LOOKED_AT = 500  #: open payments, at either end
 
 async def check_backlog(redis: Redis, settings: Settings) -> list[Check]:
     keys, checks = Keys(settings.key_prefix), []
-    seconds, micros = await redis.time()
-    now = seconds * 1000 + micros // 1000
+    now = await now_of(redis)
     looks: dict[str, Callable[[], Awaitable[list[Check]]]] = {
         "sweep": lambda: _sweep(redis, keys, settings, now),
         "commands": lambda: _commands(redis, keys, now),

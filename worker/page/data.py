@@ -17,6 +17,7 @@ from worker.keys import Keys
 from worker.page import machinery
 from worker.page.hours import Day, Hours
 from worker.page.machinery import Machinery
+from worker.replies import now_of
 from worker.views import look_up
 
 LISTED = 20  #: payments in a list
@@ -132,11 +133,6 @@ async def tracked(redis: Redis, keys: Keys, candidates: Sequence[str]) -> list[s
             pipe.exists(keys.payment(key))
         there = await pipe.execute()
     return [key for key, is_there in zip(candidates, there, strict=True) if is_there]
-
-
-async def now_of(redis: Redis) -> Ms:
-    seconds, micros = await redis.time()
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def read_records(redis: Redis, keys: Keys, names: Iterable[str]) -> list[Listed]:

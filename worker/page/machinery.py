@@ -9,18 +9,10 @@ from redis.exceptions import ResponseError
 
 from jobs.model import Ms
 from worker.commands import GROUP
+from worker.groups import Group, read_groups
 from worker.keys import Keys
 from worker.probes import memory_share
 from worker.replies import text_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """A consumer group: what it has not acknowledged."""
-
-    name: str
-    waiting: int | None  #: entries, delivered or not; None: Redis cannot tell
-    since: Ms | None = None  #: when the oldest of them was written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +51,7 @@ async def look(redis: Redis, keys: Keys, clients: Sequence[str]) -> Machinery:
         dead=dead,
         quarantined=quarantined,
         parked=parked,
-        groups=await _readers(redis, keys.outcomes),
+        groups=await _groups(redis, keys.outcomes, since=True),
         memory_used=info.get("used_memory"),
         memory_limit=info.get("maxmemory"),
         memory_share=memory_share(info),
@@ -83,42 +75,15 @@ def _number(raw: Any) -> int | None:
 
 async def _waiting_commands(redis: Redis, stream: str) -> int | None:
     """Commands that nobody has carried out yet."""
+    groups = await _groups(redis, stream)
+    if groups is None:
+        return None
+    ours = [group for group in groups if group.name == GROUP]
+    return ours[0].waiting if ours else 0
+
+
+async def _groups(redis: Redis, stream: str, *, since: bool = False) -> tuple[Group, ...] | None:
     try:
-        groups = await _groups(redis, stream)
+        return await read_groups(redis, stream, since=since)
     except ResponseError:
         return None
-    ours = [group for group in groups if text_of(group["name"], "replace") == GROUP]
-    return _waiting(ours[0]) if ours else 0
-
-
-async def _readers(redis: Redis, stream: str) -> tuple[Group, ...] | None:
-    try:
-        groups = await _groups(redis, stream)
-        return tuple([await _reader(redis, stream, group) for group in groups])
-    except ResponseError:
-        return None
-
-
-async def _reader(redis: Redis, stream: str, group: Mapping[str, Any]) -> Group:
-    since = None
-    if group["pending"]:
-        since = (await redis.xpending(stream, group["name"]))["min"]
-    elif group.get("lag") != 0:
-        given = text_of(group["last-delivered-id"])
-        first = await redis.xrange(stream, f"({given}", count=1)
-        since = first[0][0] if first else None
-    return Group(
-        name=text_of(group["name"], "replace"),
-        waiting=_waiting(group),
-        since=_number(text_of(since).partition("-")[0]) if since else None,
-    )
-
-
-async def _groups(redis: Redis, stream: str) -> Sequence[Mapping[str, Any]]:
-    found = await redis.xinfo_groups(stream) if await redis.exists(stream) else ()
-    return list(found)
-
-
-def _waiting(group: Mapping[str, Any]) -> int | None:
-    """Entries that the group has not acknowledged; of those not given to it Redis may not know."""
-    return None if group.get("lag") is None else int(group["lag"]) + int(group["pending"])

@@ -7,6 +7,7 @@ from jobs.model import Aftercare, Ms, Status
 from jobs.outcome import rfc3339
 from jobs.schedule import DAY, MINUTE
 from worker.census import Census
+from worker.groups import Group
 from worker.page import words
 from worker.page.data import WAITING, Fault, Listed, Odd, Overview
 from worker.page.day import chart
@@ -26,7 +27,7 @@ from worker.page.frame import (
     status_badge,
     table,
 )
-from worker.page.machinery import Group, Machinery
+from worker.page.machinery import Machinery
 from worker.page.markup import Child, Html, join, tag
 from worker.probes import FULL
 from worker.watch import STALLED_AFTER
