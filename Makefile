@@ -4,6 +4,7 @@ PYTHONS ?= 3.11 3.12 3.13
 ARGS ?=
 # Twice as many as cores: most tests wait for something.
 PYTEST = -n 4 $(ARGS)
+FEWER = --hypothesis-profile=fewer
 # pytest's exit code for no tests: ARGS may have chosen only long ones, or none of them.
 NONE_IS_FINE = $(if $(ARGS),|| test $$? = 5)
 # Whose branches the tests must cover completely: what decides, and what believes.
@@ -103,7 +104,7 @@ format: .venv/test-installed
 tests-on-%: $$(call venv,$$*)/test-installed
 	@echo "--- Python $* ---"
 	@$(if $(filter $*,$(firstword $(FOUND))),$(MAKE) covered-tests-on-$* once-on-$*,\
-		$(<D)/bin/python -m pytest -m 'not once' $(PYTEST) | tee $(<D)/pytest.log $(NONE_IS_FINE))
+		$(<D)/bin/python -m pytest -m 'not once' $(FEWER) $(PYTEST) | tee $(<D)/pytest.log $(NONE_IS_FINE))
 
 once-on-%: $$(call venv,$$*)/test-installed
 	@echo "--- Python $*: the long tests ---"

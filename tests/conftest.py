@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -17,6 +18,9 @@ from worker import logs
 from worker.embedded import embedded_server
 from worker.mock_gateway import MockConfig, RunningMock, start
 from worker.values import LogFormat, LogLevel
+
+#: For each Python but the first, which has looked at many.
+hypothesis.settings.register_profile("fewer", max_examples=25)
 
 GIVEN = os.environ.get("TEST_REDIS_URL", "")
 

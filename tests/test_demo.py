@@ -59,6 +59,7 @@ PROC = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes i
 
 
 @PROC
+@pytest.mark.once
 def test_every_scenario_ends_at_least_twice_as_the_gateways_ledger_says(tmp_path: Path) -> None:
     with process(tmp_path, {"TMPDIR": str(tmp_path)}, *reconciler("demo", "--json")) as running:
         pids = wait_until(lambda: len(found := descendants(running.pid)) == 4 and found)
@@ -76,6 +77,7 @@ def test_every_scenario_ends_at_least_twice_as_the_gateways_ledger_says(tmp_path
 
 
 @PROC
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )

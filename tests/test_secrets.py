@@ -642,7 +642,8 @@ def title(running: Process) -> str:
     return seen.read_text() if seen.exists() else ""
 
 
-@pytest.mark.parametrize("log_format", ["json", pytest.param("console", marks=pytest.mark.once)])
+@pytest.mark.once
+@pytest.mark.parametrize("log_format", ["json", "console"])
 async def test_through_success_failure_and_faults_nothing_secret_is_told(
     search: Search, tmp_path: Path, log_format: str
 ) -> None:
