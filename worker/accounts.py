@@ -67,7 +67,8 @@ def read_accounts(
         tables = []
     for number, raw in enumerate(tables, 1):
         found.tables.append(reader.read(number, raw, found))
-    secret = any(entry.secret and entry.name in reader.inline for entry in fields.values())
+    secrets = {entry.name for entry in fields.values() if entry.secret} - {"ALIPAY_PUBLIC_KEYS"}
+    secret = not secrets.isdisjoint(reader.inline)
     found.files.insert(
         0,
         SourceFile(name="ALIPAY_ACCOUNTS_FILE", path=path, digest=digest_of(path), secret=secret),

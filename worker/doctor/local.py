@@ -92,7 +92,7 @@ def _secret_files(
 
 NO_SECRET = "ALIPAY_ACCOUNTS_FILE, which holds no secret"
 #: Anybody may read them, if only nobody changes them.
-PUBLIC = ("ALIPAY_PUBLIC_KEYS_FILE", "public_keys_file", NO_SECRET)
+PUBLIC = ("ALIPAY_PUBLIC_KEYS_FILE", NO_SECRET)
 
 
 def _check_mode(name: str, path: Path) -> Check | None:
