@@ -51,6 +51,7 @@ class Reloader:
         self._source, self._settings = source, settings
         self._read = self._seen = _digests_in(settings.files)
         self._asked = asyncio.Event()
+        self._refused = False  #: whether the last reading was
 
     def ask(self) -> None:
         """Read everything at once, whether or not a file has changed."""
@@ -77,15 +78,19 @@ class Reloader:
 
     async def _reload(self, asked: bool) -> None:
         new, faults = await asyncio.to_thread(_survey, self._source)
-        self._read = self._seen = _digests_in(new.files)  # what is refused is so once
         faults += _missing(self._settings, new)
         if faults:
+            # Also what was read before: a file that is missing names no others, and may come back.
+            self._read = self._seen = {**self._seen, **_digests_in(new.files)}
+            self._refused = True
             log.error("accounts.refused", faults=faults)
             return
+        self._read = self._seen = _digests_in(new.files)
         changes = dict(_changes(self._settings, new))
         self._settings.renew(new)
-        if asked or changes:
+        if asked or changes or self._refused:
             log.info("accounts.reloaded", accounts=list(new.client_ids), **changes)
+        self._refused = False
 
 
 def _digests_in(files: Sequence[SourceFile]) -> Digests:
