@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from jobs.model import Money, Payment
+from tests.accounts import SIDES, A, B, account, write_accounts
 from tests.keys import CLIENT_ID
 from tests.servers import (
     environ,
@@ -51,14 +52,14 @@ class Line:
         out, err = self.read()
         return code, out, err
 
-    def track(self, *names: str, age: int = 0) -> None:
+    def track(self, *names: str, age: int = 0, client_id: str = CLIENT_ID) -> None:
         """Payments that have been followed for `age` seconds."""
         at = now_ms() - age * 1000
         entry = {"at": at, "source": "command", "what": "payment.track", "detail": "USD 599"}
         with self.redis.pipeline() as pipe:
             for name in names:
                 payment = Payment(
-                    client_id=CLIENT_ID,
+                    client_id=client_id,
                     payment_request_id=name,
                     amount=Money("USD", 599),
                     tracked_at=at,
@@ -413,8 +414,11 @@ def test_a_reason_is_one_line(line: Line, asked: Callable[..., Any], words: list
 # replay
 
 
-def bury(line: Line, name: str, **changed: str) -> str:
-    data = {"paymentRequestId": name, "paymentAmount": {"currency": "USD", "value": "599"}}
+def bury(line: Line, name: str, client_id: str | None = None, **changed: str) -> str:
+    data: dict[str, Any] = {"paymentRequestId": name}
+    data["paymentAmount"] = {"currency": "USD", "value": "599"}
+    if client_id:
+        data["clientId"] = client_id
     fields = {"type": "payment.track", "data": json.dumps(data), "error": "malformed: a bug"}
     line.redis.set(line.keys.canary, "a worker has been here")
     entry_id: str = line.redis.xadd(line.keys.dead, fields | changed)
@@ -599,3 +603,68 @@ def test_the_mock_gateway_knows_its_switches(line: Line, tmp_path: Path) -> None
     code, out, err = line(*words)
     assert (code, out) == (2, "")
     assert err.startswith("reconciler: --switch nonsense=1: there are cancel_of_failed, ")
+
+
+# Several accounts
+
+
+@pytest.fixture
+def two(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A command line whose accounts are in a file."""
+    path = tmp_path / "accounts.toml"
+    write_accounts(path, *(account(side, "https://a.example.com") for side in SIDES.values()))
+    monkeypatch.delenv("ALIPAY_CLIENT_ID")
+    monkeypatch.setenv("ALIPAY_ACCOUNTS_FILE", str(path))
+    return line
+
+
+NAMING = [
+    ["track", "order-1", "--amount", "USD:599"],
+    ["status", "order-1"],
+    ["resolve", "order-1", "--as", "failed", "--reason", "the dashboard says so"],
+]
+
+
+@pytest.mark.parametrize("words", NAMING, ids=lambda words: words[0])
+def test_with_several_accounts_a_command_about_a_payment_must_name_one(
+    two: Line, words: list[str]
+) -> None:
+    code, out, err = two(*words)
+    assert (code, out) == (2, "")
+    wanted = f"there are several accounts: write --client-id, one of {A}, {B}\n"
+    assert err == f"reconciler: {wanted}"
+    assert two.redis.xlen(two.keys.commands) == 0
+
+
+@pytest.mark.parametrize("words", NAMING, ids=lambda words: words[0])
+def test_it_may_not_name_one_that_is_not_there(two: Line, words: list[str]) -> None:
+    code, _, err = two(*words, "--client-id", "OTHER")
+    assert code == 3
+    assert f"--client-id OTHER: accounts.toml has no such account: give one of {A}, {B}" in err
+
+
+def test_the_named_account_is_the_one_whose_payment_is_meant(two: Line) -> None:
+    two.track("order-1", client_id=A)
+    assert two("track", "order-2", "--amount", "USD:599", "--client-id", B)[0] == 0
+    [(_, fields)] = two.redis.xrange(two.keys.commands)
+    assert json.loads(fields["data"])["clientId"] == B
+    assert f"account {A}" in two("status", "order-1", "--client-id", A)[1]
+    code, _, err = two("status", "order-1", "--client-id", B)
+    assert (code, err) == (1, f"reconciler: order-1 is not tracked under {B}\n")
+
+
+def test_pending_lists_the_payments_of_all_accounts_and_says_whose_they_are(two: Line) -> None:
+    for client_id in SIDES:
+        two.track("order-1", client_id=client_id)
+    _, out, _ = two("pending", "--json")
+    assert {row["clientId"] for row in json.loads(out)} == {A, B}
+
+
+def test_replay_takes_up_commands_of_all_accounts_or_of_the_one_that_is_named(two: Line) -> None:
+    for client_id in SIDES:
+        bury(two, "order-1", client_id=client_id)
+    _, out, _ = two("replay", "commands", "--all", "--dry-run", "--client-id", A)
+    assert out.endswith("1 would be taken up, 1 left\n")
+    assert two("replay", "commands", "--all")[1].endswith("2 taken up, 0 left\n")
+    said = [json.loads(f["data"])["clientId"] for _, f in two.redis.xrange(two.keys.commands)]
+    assert sorted(said) == [A, B]

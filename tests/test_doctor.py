@@ -11,7 +11,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from redis.asyncio import Redis
 
 from jobs.model import Money, Payment
+from tests.accounts import SIDES, A, B, Side, account, environ_with, write_accounts
 from tests.faults.test_times import FAKETIME, LIBRARY
 from tests.keys import CLIENT_ID, key_text, private_key, public_key
 from tests.servers import (
@@ -779,3 +780,110 @@ def test_a_line_says_what_was_looked_at_what_was_seen_and_what_to_do() -> None:
         "",
         "1 failed",
     ]
+
+
+# Several accounts
+
+
+@pytest.fixture
+async def two(world: World) -> AsyncIterator[Callable[..., Any]]:
+    """Two accounts in a file, each with a gateway; what the doctor says of them."""
+    sides = [replace(side, path="/notify") for side in SIDES.values()]
+    urls = {side.client_id: await a_gateway(world, side) for side in sides}
+    keys = {side.client_id: {1: public_key(side.theirs)} for side in sides}
+    port = await world.enter(receiving(Store(world.redis, K), keys=keys))
+    path = world.folder / "accounts.toml"
+
+    async def examined(of_b: Mapping[str, Any] | None = None, **changed: str) -> list[Check]:
+        notify = {"notify_url": f"http://127.0.0.1:{port}/notify"}
+        one, two = (account(side, urls[side.client_id], **notify) for side in sides)
+        write_accounts(path, one, two | dict(of_b or {}))
+        path.chmod(0o600)
+        more = {"RECEIVER_PORT": str(port), "OUTCOME_GROUPS": "shop", **changed}
+        given = environ_with(path, world.url, K.prefix, **more)
+        return await examine(Patient(environ=given))
+
+    yield examined
+
+
+async def a_gateway(world: World, side: Side) -> str:
+    mock = await start(
+        MockConfig(
+            client_id=side.client_id,
+            gateway_private_key=private_key(side.theirs),
+            attacker_private_key=private_key("attacker"),
+            merchant_public_keys={1: public_key(side.ours)},
+        )
+    )
+    world.stack.push_async_callback(mock.close)
+    return mock.url
+
+
+async def test_where_two_accounts_are_well_each_is_asked_about_and_told_once(two: Any) -> None:
+    checks = await two()
+    assert not [check for check in checks if check.verdict is FAILED]
+    for what in ("world", "keys"):
+        told = [check.seen for check in checks if check.what == what]
+        assert len(told) == 2 and all(c in "".join(told) for c in SIDES)
+    [gateway] = [check for check in checks if check.what == "gateway"]
+    assert gateway.verdict is OK and "our key is known there" in gateway.seen
+    [files] = [check for check in checks if check.what == "files"]
+    assert files.verdict is OK
+
+
+@pytest.mark.parametrize(
+    ("planted", "what", "seen"),
+    [
+        ({"key_version": 9}, "gateway", f"{B}: it refuses us: KEY_NOT_FOUND"),
+        ({"private_key": key_text("attacker", "private_pkcs8_b64")}, "gateway", f"{B}: it refuses"),
+        (
+            {"public_keys": key_text("alipay_v1", "public_x509_b64")},
+            "gateway",
+            f"{B}: its answer is not signed by the key that we know as version 1",
+        ),
+        ({"cancel_limit_seconds": 60}, "values", f"{B}: CANCEL_LIMIT_SECONDS is under ten minutes"),
+        ({"notify_url": "http://127.0.0.1:9/notify"}, "notify URL", f"{B}: nothing takes a conn"),
+    ],
+)
+async def test_what_is_wrong_with_one_of_two_accounts_is_told_with_its_name(
+    two: Any, planted: dict[str, Any], what: str, seen: str
+) -> None:
+    checks = await two(planted)
+    wrong = [c for c in checks if c.what == what and c.verdict in (FAILED, WARNING)]
+    assert [check.seen[: len(seen)] for check in wrong] == [seen]
+    assert wrong[0].fix
+
+
+async def test_a_file_with_keys_that_all_can_read_is_found(two: Any, world: World) -> None:
+    world.folder.chmod(0o755)
+    given = environ_with(world.folder / "accounts.toml", world.url, K.prefix)
+    await two()
+    (world.folder / "accounts.toml").chmod(0o644)
+    checks = await examine(Patient(environ=given), offline=True)
+    seen = [check for check in checks if check.what == "files"]
+    assert [check.verdict for check in seen] == [WARNING]
+    assert seen[0].seen.endswith("may read the file of ALIPAY_ACCOUNTS_FILE")
+    (world.folder / "accounts.toml").chmod(0o666)
+    checks = await examine(Patient(environ=given), offline=True)
+    assert [check.verdict for check in checks if check.what == "files"] == [FAILED]
+
+
+async def test_a_fault_in_the_file_is_told_with_account_and_name(two: Any) -> None:
+    checks = await two({"shedule": [1]})
+    [check] = [check for check in checks if check.what == "settings"]
+    assert check.verdict is FAILED
+    assert check.seen == f"accounts.toml, {B}, shedule is unknown"
+    assert check.fix == "did you mean schedule?"
+
+
+async def test_open_payments_of_either_account_are_known_and_a_strangers_told(
+    two: Any, world: World
+) -> None:
+    await world.redis.zadd(K.open, {f"{A}:1": 1, f"{B}:1": 1})
+    checks = await two()
+    [check] = [check for check in checks if check.what == "accounts"]
+    assert (check.verdict, check.seen) == (OK, "every open payment is of these accounts")
+    await world.redis.zadd(K.open, {"SANDBOX_C:1": 1})
+    checks = await two()
+    [check] = [check for check in checks if check.what == "accounts"]
+    assert check.verdict is FAILED and "SANDBOX_C" in check.seen

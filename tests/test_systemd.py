@@ -71,6 +71,13 @@ def test_a_unit_starts_its_process_again_and_again(unit: Path) -> None:
 
 
 @EACH
+def test_a_reload_sends_the_signal_on_which_keys_are_read_again(unit: Path) -> None:
+    """tests/test_reload.py shows that a process hears it from its first moments on."""
+    reload = read_unit(unit)["Service"]["ExecReload"].split()
+    assert reload == ["/bin/kill", "-HUP", "$MAINPID"]
+
+
+@EACH
 def test_a_process_is_given_longer_than_it_takes_to_stop(unit: Path) -> None:
     assert seconds(read_unit(unit)["Service"]["TimeoutStopSec"]) > STOP_SECONDS
 

@@ -82,7 +82,7 @@ async def admin_port(settings: Settings, role: Role, health: Health) -> AsyncIte
 def _question(role: Role, redis: Redis, settings: Settings) -> Callable[[], Any]:
     keys = Keys(settings.key_prefix)
     if role is Role.WORKER:
-        return partial(read_for_worker, redis, keys, tuple(settings.accounts))
+        return partial(read_for_worker, redis, keys, settings.accounts)
     return partial(read_for_receiver, redis, keys)
 
 

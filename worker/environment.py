@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Flag, auto
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -87,21 +88,48 @@ def defaults(kind: type) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that settings were read from, as it was then."""
+
+    name: str  #: of the setting that names it
+    path: Path
+    digest: str  #: of its content; empty if it could not be read
+    secret: bool  #: whether nobody else should read it
+
+
+def digest_of(path: Path) -> str:
+    """What changes with a file's content, also where a link to it changes; empty without it."""
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return ""
+
+
 class Environment:
-    """Where the variables stand, the strongest place first, and the faults found so far."""
+    """Where the variables stand, the strongest place first, and the faults found so far.
+
+    Paths of secrets are relative to `folder`.
+    """
 
     def __init__(
-        self, environ: Mapping[str, str], dotenv: Path | None, overrides: Mapping[str, str] | None
+        self,
+        environ: Mapping[str, str],
+        dotenv: Path | None,
+        overrides: Mapping[str, str] | None,
+        folder: Path = Path(),
     ) -> None:
         self.faults: list[str] = []
+        self.files: list[SourceFile] = []
         layers = (overrides or {}, environ, self._read_dotenv(dotenv) if dotenv else {})
         self.layers = [_set_ones(layer) for layer in layers]
+        self._folder = folder
 
-    def read(self, kind: type, need: Need) -> dict[str, Any]:
-        """The fields of `kind` that could be read; one not needed has its default, if any."""
+    def read(self, entries: Mapping[str, Setting], need: Need) -> dict[str, Any]:
+        """The values that could be read; one not needed has its default, if any."""
         found = {}
-        self._learn_secrets(kind)
-        for attribute, entry in declared(kind).items():
+        self._learn_secrets(entries)
+        for attribute, entry in entries.items():
             try:
                 text = self._find(entry) if entry.need & need else entry.default
                 if text is not None:
@@ -112,6 +140,11 @@ class Environment:
                 self.faults.append(str(error))
         return found
 
+    def given(self, entry: Setting, *, by_flag: bool = True) -> Sequence[str]:
+        """The names by which it is set, somewhere; without `by_flag` but on the command line."""
+        layers = self.layers if by_flag else self.layers[1:]
+        return [name for name in variants(entry) if any(name in layer for layer in layers)]
+
     def look_for_misspelt(self, kinds: Sequence[type], need: Need) -> None:
         """A variable that nearly has the name of one that is not set.
 
@@ -119,29 +152,42 @@ class Environment:
         """
         entries = [entry for kind in kinds for entry in declared(kind).values()]
         seen = {name for layer in self.layers for name in layer}
-        known = {variant for entry in entries for variant in _variants(entry)}
-        missing = [e.name for e in entries if e.need & need and seen.isdisjoint(_variants(e))]
+        known = {variant for entry in entries for variant in variants(entry)}
+        missing = [e.name for e in entries if e.need & need and seen.isdisjoint(variants(e))]
         for name in sorted(seen - known):
             near = difflib.get_close_matches(name, missing, n=1, cutoff=NEAR)
             if near and name.startswith(OUR_PREFIXES):
                 self.faults.append(f"{name} is unknown: did you mean {near[0]}?")
 
-    def _learn_secrets(self, kind: type) -> None:
+    def _learn_secrets(self, entries: Mapping[str, Setting]) -> None:
         """Also those that this process does not need: they may stand in another's place."""
-        for entry in declared(kind).values():
+        for entry in entries.values():
             for layer in self.layers if entry.secret else ():
                 secrecy.learn(layer.get(entry.name, ""))
 
     def _find(self, entry: Setting) -> str | None:
         for layer in self.layers:
-            given = [name for name in _variants(entry) if name in layer]
+            given = [name for name in variants(entry) if name in layer]
             if len(given) > 1:
                 raise ValueError(f"{' and '.join(given)} are both set: keep one")
             if given == [entry.name]:
                 return layer[entry.name]
             if given:
-                return _read_secret(given[0], Path(layer[given[0]]))
+                return self._read_secret(given[0], self._folder / layer[given[0]])
         return entry.default
+
+    def _read_secret(self, name: str, path: Path) -> str:
+        """Its faults do not repeat the path: it may be the secret, put in as if it were one."""
+        self.files.append(SourceFile(name=name, path=path, digest=digest_of(path), secret=True))
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            hint = "give the path of a file that holds the secret"
+            raise ValueError(f"{name}: the file cannot be read ({why(error)}): {hint}") from None
+        if not text:
+            raise ValueError(f"{name}: the file is empty")
+        secrecy.learn(text)
+        return text
 
     def _read_dotenv(self, path: Path) -> dict[str, str]:
         try:
@@ -149,7 +195,7 @@ class Environment:
         except FileNotFoundError:
             return {}
         except (OSError, UnicodeDecodeError) as error:
-            self.faults.append(f"{path} cannot be read: {_why(error)}")
+            self.faults.append(f"{path} cannot be read: {why(error)}")
             return {}
         lines = list(parse_stream(StringIO(text)))
         self.faults += [
@@ -164,7 +210,8 @@ def _set_ones(layer: Mapping[str, str]) -> dict[str, str]:
     return {name: text.strip() for name, text in layer.items() if text.strip()}
 
 
-def _variants(entry: Setting) -> tuple[str, ...]:
+def variants(entry: Setting) -> tuple[str, ...]:
+    """The names by which it may be set."""
     return (entry.name, entry.name + "_FILE") if entry.secret else (entry.name,)
 
 
@@ -178,18 +225,6 @@ def _parse(entry: Setting, text: str) -> object:
         raise ValueError(f"{given}: {error}") from None
 
 
-def _read_secret(name: str, path: Path) -> str:
-    """Its faults do not repeat the path: it may be the secret itself, put in as if it were one."""
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        hint = "give the path of a file that holds the secret"
-        raise ValueError(f"{name}: the file cannot be read ({_why(error)}): {hint}") from None
-    if not text:
-        raise ValueError(f"{name}: the file is empty")
-    secrecy.learn(text)
-    return text
-
-
-def _why(error: OSError | ValueError) -> str:
+def why(error: OSError | ValueError) -> str:
+    """The cause in a few words, without the path."""
     return (error.strerror if isinstance(error, OSError) else None) or "it is not text"

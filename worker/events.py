@@ -41,6 +41,12 @@ FIELDS: Mapping[str, str] = {
     "payment_id": "the gateway's id of the payment",
     "payments": "the first ten of them, as `<client-id>:<paymentRequestId>`",
     "accounts": "the accounts that the process has settings for",
+    "accounts_added": "accounts that were not there before",
+    "accounts_changed": "accounts of which something else than a key has changed",
+    "keys_added": "keys used or believed from here on: whose, and their version",
+    "keys_removed": "keys neither used nor believed any more",
+    "need_restart": "settings that have changed, too, and that only a restart takes",
+    "faults": "all that is wrong, one sentence each",
     "key": "a key in Redis",
     # What belongs together
     "role": "the process, or the part of it, that writes the line: worker or receiver",
@@ -319,7 +325,7 @@ EVENTS: Mapping[str, Entry] = {
     "commands.failed": Entry(ERROR, "Reading commands broke; it goes on.", "Report the traceback."),
     # The receiver
     "receiver.started": Entry(
-        INFO, "The receiver takes notifications from here on.", fields="addresses pid"
+        INFO, "The receiver takes notifications from here on.", fields="accounts addresses pid"
     ),
     "receiver.stopped": Entry(
         INFO, "The receiver answered its last request and ended.", fields="pid"
@@ -457,6 +463,22 @@ EVENTS: Mapping[str, Entry] = {
     ),
     "retention.failed": Entry(
         ERROR, "Housekeeping broke; it is repeated.", "Report the traceback."
+    ),
+    # Accounts and keys
+    "accounts.reloaded": Entry(
+        INFO,
+        "The accounts were read again, and hold from here on.",
+        "Nothing; with `need_restart`, restart the process when it suits you.",
+        fields="accounts accounts_added accounts_changed keys_added keys_removed need_restart",
+    ),
+    "accounts.refused": Entry(
+        ERROR,
+        "The accounts were read again and cannot be used: all of them stay as they were.",
+        "Mend what the line says; it is read again when the file changes.",
+        fields="faults",
+    ),
+    "accounts.failed": Entry(
+        ERROR, "Reading the accounts again broke: they stay as they were.", "Report the traceback."
     ),
     # What is checked
     "probes.passed": Entry(

@@ -37,8 +37,9 @@ from worker.keys import Keys
 from worker.logs import configure, log, take_over
 from worker.outage import Outage
 from worker.records import OtherVersions
+from worker.reload import ignore_hangups, reloading
 from worker.rights import Role
-from worker.settings import BadSettings, Need, Settings, load
+from worker.settings import BadSettings, Need, Settings, Source
 from worker.store import Store
 from worker.tasks import CANCEL_AGAIN_SECONDS, end, every
 from worker.tools import MAX_JOBS, open_tools
@@ -100,6 +101,8 @@ async def start(ctx: dict[str, Any]) -> None:
     warn_of_weak_parser()
     stack = ctx["stack"] = contextlib.AsyncExitStack()
     health = await _health(ctx, stack)
+    if "source" in ctx:  # arq's own command line has nobody else to look after it
+        await stack.enter_async_context(reloading(ctx["source"], settings))
     tools, store = await stack.enter_async_context(open_tools(settings))
     known = ctx.get("admitted") or await admission.admit(store.redis, settings, Role.WORKER)
     store.confirm = known.confirm
@@ -295,8 +298,10 @@ def __getattr__(name: str) -> Any:
     """
     if name != "WorkerSettings":
         raise AttributeError(name)
+    ignore_hangups()
+    source = Source(environ=os.environ, dotenv=Path(".env"), need=Need.GATEWAY)
     try:
-        settings = load(os.environ, Path(".env"), need=Need.GATEWAY)
+        settings = source.load()
     except BadSettings as bad:
         print(f"reconciler: {bad.message}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
@@ -304,6 +309,7 @@ def __getattr__(name: str) -> Any:
     take_over()
     _speak_for_arq()
     return worker_settings(settings) | {
+        "ctx": {"settings": settings, "source": source},
         "on_startup": _or_exit(start),
         "on_shutdown": _or_exit(stop),
     }

@@ -79,6 +79,7 @@ async def read_for_receiver(redis: Redis, keys: Keys) -> Reading:
 
 async def read_for_worker(redis: Redis, keys: Keys, accounts: Collection[str]) -> Reading:
     """Everything: payments, outcomes, commands, what lies aside."""
+    accounts = tuple(accounts)  # as they are now: the settings may be read anew meanwhile
     found = await census(redis, keys)
     async with redis.pipeline(transaction=False) as pipe:
         pipe.info("memory")

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -73,11 +73,26 @@ REFUSALS: Mapping[Reason, tuple[HTTPStatus, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """Whom the receiver believes, and under which paths."""
+    """Whom the receiver believes, and under which paths: looked up anew for each message."""
 
     keys: "Mapping[str, Mapping[int, RSAPublicKey]]"  #: by client id and key version
     path: str
     signed_paths: tuple[str, ...] = ()  #: what the gateway called, where a proxy rewrites the path
+    #: By client id: its own `notify_path` and `notify_signed_paths`, which hold for it alone.
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def path_of(self, client_id: str) -> str:
+        return str(self.own.get(client_id, {}).get("notify_path", self.path))
+
+    def signed_paths_of(self, client_id: str) -> tuple[str, ...]:
+        found: tuple[str, ...] = self.own.get(client_id, {}).get(
+            "notify_signed_paths", self.signed_paths
+        )
+        return found
+
+    def listens_on(self, path: str) -> bool:
+        """Whether it is the path of any account."""
+        return path == self.path or any(path == self.path_of(client_id) for client_id in self.own)
 
 
 @dataclass(slots=True)
@@ -159,8 +174,9 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
     """The message, if it is the gateway's and for one of our accounts; else `Untrusted`."""
     request = visit.request
     # 1. It comes the right way.
-    path, *query = request.raw_path.split("?", 1)
-    if _without_origin(path) != trust.path:
+    target, *query = request.raw_path.split("?", 1)
+    path = _without_origin(target)
+    if not trust.listens_on(path):
         raise Untrusted(Reason.PATH)
     if request.method != "POST":
         raise Untrusted(Reason.METHOD)
@@ -173,13 +189,15 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
     if keys is None:
         raise Untrusted(Reason.CLIENT_ID)
     visit.facts["client_id"] = client_id
+    if path != trust.path_of(client_id):
+        raise Untrusted(Reason.PATH)
     # 3. Its body is not too long and there in time.
     body = await _body(request)
     visit.facts |= {"bytes": len(body), "body_sha256": short_digest(body)}
     # 4. The signature covers the path that the gateway called. Nothing says whether a query is
     #    signed with it: the path as received is tried first, then the path alone.
     doubt = Untrusted(Reason.SIG_MISMATCH)
-    for signed_path in _signed_paths(trust, _without_origin(path), query):
+    for signed_path in _signed_paths(trust.signed_paths_of(client_id) or (path,), query):
         message = Signed(path=signed_path, client_id=client_id, time=sent_at, body=body)
         try:
             verify(message, header, client_id=client_id, keys=keys)
@@ -198,8 +216,8 @@ def _without_origin(path: str) -> str:
     return path
 
 
-def _signed_paths(trust: Trust, path: str, query: list[str]) -> Iterator[str]:
-    for candidate in trust.signed_paths or (path,):
+def _signed_paths(candidates: Sequence[str], query: list[str]) -> Iterator[str]:
+    for candidate in candidates:
         if query:
             yield f"{candidate}?{query[0]}"
         yield candidate

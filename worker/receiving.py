@@ -35,6 +35,7 @@ async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) 
         keys=settings.public_keys,
         path=settings.notify_path,
         signed_paths=settings.notify_signed_paths,
+        own=settings.own,
     )
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)
@@ -44,7 +45,9 @@ async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) 
         stalls.watch(),
     )
     watching = [asyncio.ensure_future(watch) for watch in watches]
-    log.info("receiver.started", addresses=[str(a) for a in runner.addresses], pid=os.getpid())
+    addresses = [str(address) for address in runner.addresses]
+    accounts = list(settings.client_ids)
+    log.info("receiver.started", accounts=accounts, addresses=addresses, pid=os.getpid())
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait({stopped, checking}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,19 +1,21 @@
 """Every setting of the reconciler: its name, default, meaning, and the checks it must pass."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jobs.model import Ms, OnTimeout
 from worker import secrecy, values
+from worker.accounts import Table, read_accounts, toml_name
 from worker.environment import (
     EVERYTHING,
     BadSettings,
     Environment,
     Need,
     Setting,
+    SourceFile,
     declared,
     defaults,
     setting,
@@ -32,7 +34,7 @@ from worker.values import (
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-__all__ = ["SETTINGS", "Account", "BadSettings", "Need", "Setting", "Settings", "load"]
+__all__ = ["SETTINGS", "Account", "BadSettings", "Need", "Setting", "Settings", "Source", "load"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +102,22 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a process was told. All durations are in milliseconds."""
+    """What a process was told. All durations are in milliseconds.
+
+    What is by client id is changed in place by `renew`, while a process runs: hold on to the
+    mapping, not to what was once found in it.
+    """
 
     #: By client id; empty where the process was loaded without `Need.GATEWAY`.
-    accounts: Mapping[str, Account] = field(repr=False)
+    accounts: dict[str, Account] = field(repr=False)
     #: By client id and version; empty where the process believes nobody.
-    public_keys: "Mapping[str, Mapping[int, RSAPublicKey]]" = field(repr=False)
+    public_keys: "dict[str, Mapping[int, RSAPublicKey]]" = field(repr=False)
+    #: By client id: where verified notifications are passed on to.
+    forward_urls: dict[str, str] = field(repr=False)
+    #: By client id, of every account: its own values of fields in `OWN`.
+    own: dict[str, Mapping[str, Any]] = field(repr=False)
+    #: What the accounts were read from.
+    files: tuple[SourceFile, ...] = field(repr=False)
 
     # Redis
     redis_url: str = setting(
@@ -144,6 +156,13 @@ class Settings:
     )
 
     # The account
+    accounts_file: Path | None = setting(
+        "ALIPAY_ACCOUNTS_FILE",
+        values.optional(values.existing_file),
+        "",
+        "A TOML file with several accounts, in place of all the ALIPAY_ settings of one: see"
+        " deploy/accounts.example.toml.",
+    )
     client_id: str = setting(
         "ALIPAY_CLIENT_ID",
         values.matching(r"[A-Za-z0-9_]{1,64}", "give the client id of the gateway's dashboard"),
@@ -365,9 +384,84 @@ class Settings:
         "Lines that repeat are written 50 times in ten seconds, then counted. false: all of them.",
     )
 
+    @property
+    def client_ids(self) -> tuple[str, ...]:
+        """All accounts, also where a process knows no keys of theirs."""
+        return tuple(self.own)
+
+    def of(self, client_id: str) -> "Settings":
+        """These settings as they are for one account.
+
+        ON_TIMEOUT=report of the deployment is stronger than an account's: the emergency brake.
+        """
+        own = dict(self.own.get(client_id, {}))
+        if self.on_timeout is OnTimeout.REPORT:
+            own.pop("on_timeout", None)
+        return replace(self, client_id=client_id, **own)
+
+    def renew(self, new: "Settings") -> None:
+        """Have the accounts of `new` from here on, for all who hold these settings."""
+        for name in ("accounts", "public_keys", "forward_urls", "own"):
+            held = getattr(self, name)
+            held.clear()
+            held.update(getattr(new, name))
+
+
+#: What an account in a file may have of its own, by the name of the field.
+OWN = (
+    "notify_url",
+    "notify_path",
+    "notify_signed_paths",
+    "on_timeout",
+    "schedule",
+    "pending_schedule",
+    "unresolved_schedule",
+    "aftercare_schedule",
+    "last_inquiry_grace",
+    "gateway_timeout",
+    "cancel_schedule",
+    "cancel_limit",
+    "cancel_quiet",
+    "cancel_brake",
+    "not_found_settle",
+    "unresolved_watch",
+)
 
 #: Every variable there is.
 SETTINGS = (*declared(Settings).values(), *declared(Account).values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a process finds its settings, to be read now and again."""
+
+    environ: Mapping[str, str]
+    dotenv: Path | None = None  #: a file that may be absent
+    overrides: Mapping[str, str] | None = None  #: command-line flags, by the variable's name
+    need: Need = EVERYTHING
+
+    def load(self) -> Settings:
+        """The settings; else `BadSettings` with all faults at once."""
+        settings, faults = self.survey()
+        if faults:
+            raise BadSettings(faults)
+        return settings
+
+    def survey(self) -> tuple[Settings, list[str]]:
+        """All that can be read, and all that is wrong.
+
+        What cannot be read has its default; what has none is empty, and so is an account without
+        it.
+        """
+        environment = Environment(self.environ, self.dotenv, self.overrides)
+        entries, in_file = _entries(environment)
+        common = environment.read(entries, self.need)
+        tables = (_of_file if in_file else _of_environment)(environment, common, self.need)
+        environment.look_for_misspelt((Settings, Account), self.need)
+        environment.faults += _contradictions(common, tables)
+        environment.faults += _open_to_others(common, self.need)
+        settings = _settings(common, tables, self.need, environment.files)
+        return settings, [secrecy.mask(fault) for fault in environment.faults]
 
 
 def load(
@@ -381,37 +475,78 @@ def load(
 
     `dotenv` is a file that may be absent; `overrides` are command-line flags by variable name.
     """
-    settings, faults = survey(environ, dotenv, overrides, need=need)
-    if faults:
-        raise BadSettings(faults)
-    return settings
+    return Source(environ=environ, dotenv=dotenv, overrides=overrides, need=need).load()
 
 
-def survey(
-    environ: Mapping[str, str],
-    dotenv: Path | None = None,
-    overrides: Mapping[str, str] | None = None,
-    *,
-    need: Need = EVERYTHING,
-) -> tuple[Settings, list[str]]:
-    """All that can be read, and all that is wrong.
+# One account, or several
 
-    What cannot be read has its default; what has none is empty, and so is an account without it.
-    """
-    environment = Environment(environ, dotenv, overrides)
-    common = environment.read(Settings, need)
-    account = environment.read(Account, need)
-    environment.look_for_misspelt((Settings, Account), need)
-    environment.faults += _contradictions(common | account)
-    environment.faults += _open_to_others(common, need)
-    common = {"client_id": "", "redis_url": ""} | defaults(Settings) | common
-    account = defaults(Account) | account
-    client_id = common["client_id"]
-    believed = {client_id: account["public_keys"]} if "public_keys" in account else {}
-    whole = bool(need & Need.GATEWAY and declared(Account).keys() <= account.keys() and client_id)
-    accounts = {client_id: Account(client_id=client_id, **account)} if whole else {}
-    settings = Settings(accounts=accounts, public_keys=believed, **common)
-    return settings, [secrecy.mask(fault) for fault in environment.faults]
+
+def _entries(environment: Environment) -> tuple[dict[str, Setting], bool]:
+    """The settings of the deployment, and whether a file has the accounts: then the environment
+    has none."""
+    entries = declared(Settings)
+    in_file = bool(environment.given(entries["accounts_file"]))
+    if in_file:
+        del entries["client_id"]
+    return entries, in_file
+
+
+def _of_environment(
+    environment: Environment, common: Mapping[str, Any], need: Need
+) -> Sequence[Table]:
+    """The one account that the environment has."""
+    fields = environment.read(declared(Account), need)
+    return [Table(client_id=common.get("client_id", ""), fields=fields)]
+
+
+def _of_file(environment: Environment, common: dict[str, Any], need: Need) -> Sequence[Table]:
+    """Those of the file; one that a flag names is `common`'s."""
+    client_id = declared(Settings)["client_id"]
+    for entry in (client_id, *declared(Account).values()):
+        for name in environment.given(entry, by_flag=False) if entry.need & need else ():
+            environment.faults.append(
+                f"{name} and ALIPAY_ACCOUNTS_FILE are both set: keep one; in the file, each account"
+                f" has its {toml_name(name)}"
+            )
+    path = common.get("accounts_file")
+    if path is None:  # told already
+        return []
+    fields = {"client_id": client_id} | declared(Account)
+    found = read_accounts(path, fields, {n: declared(Settings)[n] for n in OWN}, SETTINGS, need)
+    environment.faults += found.faults
+    environment.files += found.files
+    common["client_id"] = _chosen(environment, path, [table.client_id for table in found.tables])
+    return found.tables
+
+
+def _chosen(environment: Environment, path: Path, client_ids: Sequence[str]) -> str:
+    """The account that a flag names, or the only one; else none."""
+    flag = environment.layers[0].get("ALIPAY_CLIENT_ID")
+    if flag and flag not in client_ids:
+        listed = ", ".join(filter(None, client_ids))
+        environment.faults.append(
+            f"--client-id {flag}: {path.name} has no such account: give one of {listed}"
+        )
+    return flag or (client_ids[0] if len(client_ids) == 1 else "")
+
+
+def _settings(
+    common: Mapping[str, Any], tables: Sequence[Table], need: Need, files: Sequence[SourceFile]
+) -> Settings:
+    tables = [table for table in tables if table.client_id]
+    known = {t.client_id: defaults(Account) | t.fields | {"client_id": t.client_id} for t in tables}
+    whole = {"client_id", *declared(Account)} if need & Need.GATEWAY else {""}
+    return Settings(
+        accounts={id_: Account(**f) for id_, f in known.items() if whole <= f.keys()},
+        public_keys={id_: f["public_keys"] for id_, f in known.items() if "public_keys" in f},
+        forward_urls={id_: url for id_, f in known.items() if (url := f.get("notify_forward_url"))},
+        own={table.client_id: table.own for table in tables},
+        files=tuple(files),
+        **{"client_id": "", "redis_url": "", **defaults(Settings), **common},
+    )
+
+
+# What does not go together
 
 
 def _open_to_others(found: Mapping[str, Any], need: Need) -> Iterator[str]:
@@ -426,11 +561,20 @@ def _open_to_others(found: Mapping[str, Any], need: Need) -> Iterator[str]:
         )
 
 
-def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
+def _contradictions(common: Mapping[str, Any], tables: Sequence[Table]) -> Iterator[str]:
     """What is wrong with settings that are well formed each for itself."""
-    tls = [found[name] for name in ("tls_cert_file", "tls_key_file") if name in found]
+    tls = [common[name] for name in ("tls_cert_file", "tls_key_file") if name in common]
     if tls.count(None) == 1 and len(tls) == 2:
         yield "TLS_CERT_FILE and TLS_KEY_FILE belong together: set both or none"
+    shared = list(_of_account(common))
+    yield from shared
+    for table in tables:
+        for fault in _of_account({**common, **table.own, **table.fields}):
+            if fault not in shared:
+                yield table.told(fault)
+
+
+def _of_account(found: Mapping[str, Any]) -> Iterator[str]:
     if found.get("retention", 0) < sum(found.get("aftercare_schedule", ())):
         yield "RETENTION_DAYS: shorter than AFTERCARE_SCHEDULE takes; keep records longer"
     if found.get("notify_url"):

@@ -1,8 +1,9 @@
 """What jobs are given, made of the real things: store, gateways, policies."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
+import aiohttp
 from redis.asyncio import Redis
 
 from jobs.model import OnTimeout
@@ -21,6 +22,7 @@ MAX_JOBS = 64  #: payments in hand at once, in one worker process
 
 def policy_of(settings: Settings, account: AccountSettings) -> Policy:
     """The patience of one account, from the settings."""
+    settings = settings.of(account.client_id)
     return Policy(
         inquiry_delays=settings.schedule,
         confirming_delays=settings.pending_schedule,
@@ -47,6 +49,35 @@ def store_of(settings: Settings, redis: Redis) -> Store:
     )
 
 
+class Accounts(Mapping[str, Account]):
+    """The accounts as the settings have them at the moment: they may change while a worker runs."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+        self._settings, self._session = settings, session
+        self._made: dict[str, tuple[AccountSettings, Account]] = {}
+
+    def __getitem__(self, client_id: str) -> Account:
+        told = self._settings.accounts[client_id]
+        made = self._made.get(client_id)
+        if made is None or made[0] is not told:
+            made = self._made[client_id] = (told, self._make(told))
+        return made[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings.accounts)
+
+    def __len__(self) -> int:
+        return len(self._settings.accounts)
+
+    def _make(self, told: AccountSettings) -> Account:
+        own = self._settings.of(told.client_id)
+        return Account(
+            gateway=HttpGateway(self._session, told, own.gateway_timeout),
+            policy=policy_of(own, told),
+            brake=own.cancel_brake,
+        )
+
+
 @contextlib.asynccontextmanager
 async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     """Everything that jobs need, connected."""
@@ -55,12 +86,5 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
-        accounts = {
-            client_id: Account(
-                gateway=HttpGateway(session, account, settings.gateway_timeout),
-                policy=policy_of(settings, account),
-                brake=settings.cancel_brake,
-            )
-            for client_id, account in settings.accounts.items()
-        }
+        accounts = Accounts(settings, session)
         yield Tools(store=store, accounts=accounts, log=log), store

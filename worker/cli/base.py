@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.environment import Need
     from worker.rights import Role
     from worker.scripts import Confirm
-    from worker.settings import Settings
+    from worker.settings import Settings, Source
 
 OK, FAILURE, USAGE, BAD_SETTINGS, UNAVAILABLE, CHECK_FAILED = range(6)
 
@@ -48,7 +48,7 @@ def add_redis(command: Any) -> None:
 
 
 def add_account(command: Any) -> None:
-    command.add_argument("--client-id", help="the account; default ALIPAY_CLIENT_ID")
+    command.add_argument("--client-id", help="the account; default: the only one")
 
 
 _AGE_UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -80,13 +80,28 @@ def flags(args: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
+def source_of(args: argparse.Namespace, need: "Need") -> "Source":
+    """Where the settings of this command are found."""
+    from worker.settings import Source
+
+    return Source(environ=os.environ, dotenv=args.env_file, overrides=flags(args), need=need)
+
+
 def read_settings(args: argparse.Namespace, need: "Need") -> "Settings":
-    from worker.settings import BadSettings, load
+    from worker.settings import BadSettings
 
     try:
-        return load(os.environ, args.env_file, flags(args), need=need)
+        return source_of(args, need).load()
     except BadSettings as bad:
         raise Fault(BAD_SETTINGS, bad.message) from None
+
+
+def account_of(settings: "Settings") -> str:
+    """The client id that a command is about: --client-id, or the only one there is."""
+    if settings.client_id:
+        return settings.client_id
+    listed = ", ".join(settings.client_ids)
+    raise Fault(USAGE, f"there are several accounts: write --client-id, one of {listed}")
 
 
 # Redis

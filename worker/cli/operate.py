@@ -14,6 +14,7 @@ from worker.cli.base import (
     USAGE,
     Commands,
     Fault,
+    account_of,
     add,
     add_account,
     add_redis,
@@ -121,12 +122,12 @@ def _resolve(args: argparse.Namespace) -> int:
         why=_line(args.reason, "--reason", MAX_WHY),
     )
     settings = read_settings(args, Need.GATEWAY)
+    key = f"{account_of(settings)}:{args.id}"
     configure(settings.log_format, settings.log_level)
 
     async def work() -> int:
         async with open_tools(settings) as (tools, store):
             store.confirm = await check_before_writing(store.redis, settings, Role.WORKER)
-            key = f"{settings.client_id}:{args.id}"
             resolution = await resolve(key, order, tools, force=args.despite_gateway)
         return _say(args, resolution)
 
@@ -239,7 +240,7 @@ def _replay(args: argparse.Namespace) -> int:
         again = Replay(
             redis=redis,
             keys=Keys(settings.key_prefix),
-            accounts=[settings.client_id],
+            accounts=[settings.client_id] if args.client_id else settings.client_ids,
             confirm=await check_before_writing(redis, settings, Role.WORKER),
             dry_run=args.dry_run,
         )

@@ -8,6 +8,7 @@ from worker.cli.base import (
     OK,
     Commands,
     Fault,
+    account_of,
     add,
     add_account,
     add_redis,
@@ -50,6 +51,7 @@ def _track(args: argparse.Namespace) -> int:
 
     currency, value = read_amount(args.amount)
     settings = read_settings(args, Need.COMMANDS)
+    client_id = account_of(settings)
 
     async def work(redis: "Redis") -> int:
         await check_before_writing(redis, settings, Role.MERCHANT)
@@ -58,7 +60,7 @@ def _track(args: argparse.Namespace) -> int:
             args.id,
             currency,
             value,
-            client_id=settings.client_id,
+            client_id=client_id,
             expires_in=args.expires_in,
             expiry_time=args.expiry_time,
             payment_id=args.payment_id,
@@ -78,11 +80,12 @@ def _status(args: argparse.Namespace) -> int:
     from worker.replies import now_of
 
     settings = read_settings(args, Need.COMMANDS)
+    client_id = account_of(settings)
 
     async def work(redis: "Redis") -> int:
-        seen = await views.look_up(redis, settings.key_prefix, settings.client_id, args.id)
+        seen = await views.look_up(redis, settings.key_prefix, client_id, args.id)
         if seen is None:
-            raise Fault(FAILURE, f"{args.id} is not tracked under {settings.client_id}")
+            raise Fault(FAILURE, f"{args.id} is not tracked under {client_id}")
         show(seen, args.json, story.tell(seen, await now_of(redis)))
         return OK
 

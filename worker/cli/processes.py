@@ -6,9 +6,19 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from worker.cli.base import CHECK_FAILED, FAILURE, OK, Commands, Fault, add, read_settings
+from worker.cli.base import (
+    CHECK_FAILED,
+    FAILURE,
+    OK,
+    Commands,
+    Fault,
+    add,
+    read_settings,
+    source_of,
+)
 
 if TYPE_CHECKING:
+    from worker.environment import Need
     from worker.settings import Settings
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -22,40 +32,55 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from worker.environment import Need
-    from worker.main import run_worker
-    from worker.receiving import run_receiver
 
-    settings = read_settings(args, Need.GATEWAY | Need.NOTIFICATIONS)
+    async def both(settings: "Settings", stopping: asyncio.Event) -> None:
+        from worker.main import run_worker
+        from worker.receiving import run_receiver
 
-    async def both(stopping: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(run_receiver(settings, stopping))
             group.create_task(run_worker(settings, stopping))
 
-    return _serve(settings, both)
+    return _serve(args, Need.GATEWAY | Need.NOTIFICATIONS, both)
 
 
 def _receiver(args: argparse.Namespace) -> int:
     from worker.environment import Need
-    from worker.receiving import run_receiver
 
-    settings = read_settings(args, Need.NOTIFICATIONS)
-    return _serve(settings, lambda stopping: run_receiver(settings, stopping))
+    async def receiver(settings: "Settings", stopping: asyncio.Event) -> None:
+        from worker.receiving import run_receiver
+
+        await run_receiver(settings, stopping)
+
+    return _serve(args, Need.NOTIFICATIONS, receiver)
 
 
 def _worker(args: argparse.Namespace) -> int:
     from worker.environment import Need
-    from worker.main import run_worker
 
-    settings = read_settings(args, Need.GATEWAY)
-    return _serve(settings, lambda stopping: run_worker(settings, stopping))
+    async def worker(settings: "Settings", stopping: asyncio.Event) -> None:
+        from worker.main import run_worker
+
+        await run_worker(settings, stopping)
+
+    return _serve(args, Need.GATEWAY, worker)
 
 
-def _serve(settings: "Settings", work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
-    """Run until SIGTERM or SIGINT asks to stop; a second one does not wait."""
+Work = Callable[["Settings", asyncio.Event], Awaitable[None]]
+
+
+def _serve(args: argparse.Namespace, need: "Need", work: Work) -> int:
+    """Run until SIGTERM or SIGINT asks to stop; a second one does not wait.
+
+    SIGHUP has the accounts read again.
+    """
+    from worker.reload import ignore_hangups, reloading
+
+    ignore_hangups()
     from worker.connect import Unsafe
     from worker.logs import configure, take_over
 
+    settings, source = read_settings(args, need), source_of(args, need)
     configure(settings.log_format, settings.log_level, condensed=settings.log_condensed)
     take_over()
 
@@ -69,7 +94,8 @@ def _serve(settings: "Settings", work: Callable[[asyncio.Event], Awaitable[None]
 
         for number in STOPS:
             loop.add_signal_handler(number, stop)
-        await work(stopping)
+        async with reloading(source, settings):
+            await work(settings, stopping)
 
     try:
         asyncio.run(until_stopped())

@@ -5,11 +5,11 @@ the notify URL is sent one message that nobody signed.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.doctor.check import Check, Verdict, failed, ok
+from worker.doctor.check import Check, Verdict, by_account, failed, ok
 from worker.doctor.gateway import check_gateway
 from worker.doctor.local import check_files, check_keys, check_names
 from worker.doctor.notify import check_notify_url
@@ -18,7 +18,7 @@ from worker.doctor.store import check_redis
 from worker.doctor.values import check_values
 from worker.environment import Need
 from worker.rights import Role
-from worker.settings import survey
+from worker.settings import Settings, Source
 
 __all__ = ["Check", "Patient", "Verdict", "examine"]
 
@@ -35,11 +35,11 @@ class Patient:
     roles: Sequence[Role] = (Role.RECEIVER, Role.WORKER)
 
     @property
-    def need(self) -> Need:
+    def source(self) -> Source:
         need = Need.COMMANDS
         for role in self.roles:
             need |= NEEDS[role]
-        return need
+        return Source(environ=self.environ, dotenv=self.dotenv, overrides=self.overrides, need=need)
 
 
 async def examine(patient: Patient, *, offline: bool = False) -> list[Check]:
@@ -47,22 +47,35 @@ async def examine(patient: Patient, *, offline: bool = False) -> list[Check]:
 
     `offline` leaves out what calls the gateway and the notify URL.
     """
-    settings, faults = survey(patient.environ, patient.dotenv, patient.overrides, need=patient.need)
+    settings, faults = patient.source.survey()
+    each = {client_id: settings.of(client_id) for client_id in _asked_about(settings)}
     local = [
         *(_fault(fault) for fault in faults),
         *([] if faults else [ok("settings", "all of them can be used")]),
         *([] if faults else check_names(patient.environ, patient.dotenv)),
-        *check_values(settings),
-        *check_keys(settings),
+        *by_account({client_id: check_values(own) for client_id, own in each.items()}),
+        *by_account({client_id: check_keys(own) for client_id, own in each.items()}),
         *check_files(settings, patient.environ, patient.dotenv),
         *await check_ports(settings, patient.roles),
     ]
     redis, gateway, notify = await asyncio.gather(
         check_redis(settings, patient.roles),
-        check_gateway(settings, patient.roles, offline),
-        check_notify_url(settings, offline),
+        _of_each(each, lambda own: check_gateway(own, patient.roles, offline)),
+        _of_each(each, lambda own: check_notify_url(own, offline)),
     )
     return [*local, *redis, *gateway, *notify]
+
+
+def _asked_about(settings: Settings) -> Sequence[str]:
+    """The account that was named, or all of them; one without a name where there is none."""
+    return [settings.client_id] if settings.client_id else settings.client_ids or [""]
+
+
+async def _of_each(
+    each: Mapping[str, Settings], look: Callable[[Settings], Awaitable[list[Check]]]
+) -> list[Check]:
+    found = await asyncio.gather(*map(look, each.values()))
+    return by_account(dict(zip(each, found, strict=True)))
 
 
 def _fault(text: str) -> Check:

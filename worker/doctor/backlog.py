@@ -130,8 +130,9 @@ async def _accounts(redis: Redis, keys: Keys, settings: Settings) -> list[Check]
     some = await redis.zrange(keys.open, 0, LOOKED_AT - 1)
     some += await redis.zrange(keys.open, -LOOKED_AT, -1)
     found = {text_of(raw, "replace").partition(":")[0] for raw in some}
-    strangers = sorted(found - {settings.client_id})
-    if len({id_.startswith("SANDBOX_") for id_ in found | {settings.client_id}}) > 1:
+    ours = set(settings.client_ids)
+    strangers = sorted(found - ours)
+    if len({id_.startswith("SANDBOX_") for id_ in found | ours}) > 1:
         seen = f"payments of sandbox and production are open side by side ({', '.join(strangers)})"
         return [failed("accounts", seen, "give each world a RECONCILER_KEY_PREFIX of its own")]
     if strangers:
@@ -139,7 +140,8 @@ async def _accounts(redis: Redis, keys: Keys, settings: Settings) -> list[Check]
             f"open payments of {', '.join(strangers)}, which has no settings here, are not followed"
         )
         return [failed("accounts", seen, "run a worker with the settings of that account")]
-    return [ok("accounts", "every open payment is of this account")]
+    whose = "this account" if len(ours) < 2 else "these accounts"
+    return [ok("accounts", f"every open payment is of {whose}")]
 
 
 def _length(ms: Ms) -> str:

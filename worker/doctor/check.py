@@ -1,7 +1,7 @@
 """One check: what was looked at, what was seen, and what to do about it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from worker.probes import Finding, Level
@@ -51,6 +51,25 @@ def from_finding(finding: Finding) -> Check:
     """What a probe has found."""
     judged = failed if finding.level is Level.REFUSE else warning
     return judged(finding.what, finding.message, finding.remedy)
+
+
+def by_account(looked: Mapping[str, Iterable[Check]]) -> list[Check]:
+    """What was seen of each account, by client id: once what is so of all, else with its name."""
+    if len(looked) == 1:
+        return [check for checks in looked.values() for check in checks]
+    found: dict[Check, list[str]] = {}
+    for client_id, checks in looked.items():
+        for check in dict.fromkeys(checks):
+            found.setdefault(check, []).append(client_id)
+    return [
+        check if len(whose) == len(looked) else _named(check, whose)
+        for check, whose in found.items()
+    ]
+
+
+def _named(check: Check, whose: Sequence[str]) -> Check:
+    names = ", ".join(whose)
+    return check if names in check.seen else replace(check, seen=f"{names}: {check.seen}")
 
 
 def report(checks: Sequence[Check]) -> str:

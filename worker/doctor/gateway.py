@@ -34,11 +34,11 @@ STALE: Ms = 5 * MINUTE  #: an answer's time that is further off proves nothing, 
 async def check_gateway(settings: Settings, roles: Sequence[Role], offline: bool) -> list[Check]:
     if Role.WORKER not in roles:
         return []
-    if not settings.accounts:
+    account = settings.accounts.get(settings.client_id)
+    if account is None:
         return [skipped(WHAT, "not asked: the account's settings cannot be used")]
     if offline:
         return [skipped(WHAT, "not asked: --offline")]
-    [account] = settings.accounts.values()
     on_the_way = await _check_way(account)
     if any(check.verdict is Verdict.FAILED for check in on_the_way):
         return [*on_the_way, skipped(WHAT, "not asked: see the line above")]

@@ -21,14 +21,15 @@ from worker.settings import SETTINGS, Settings
 
 def check_keys(settings: Settings) -> Iterator[Check]:
     """A signature of each key tried, and what our public half looks like on the dashboard."""
-    if not settings.accounts and not settings.public_keys:
+    account = settings.accounts.get(settings.client_id)
+    if not account and settings.client_id not in settings.public_keys:
         yield skipped("keys", "there are none that can be used")
         return
     finding = probes.try_keys(settings)
     if finding is not None:
         yield from_finding(finding)
         return
-    for account in settings.accounts.values():
+    if account:
         public = account.private_key.public_key()
         der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         digest = sha256(der).hexdigest()[:16]
@@ -37,7 +38,7 @@ def check_keys(settings: Settings) -> Iterator[Check]:
             f"ours: {public.key_size} bits, version {account.key_version}, SHA-256 of the public"
             f" half {digest}...; it signs, and the gateway's refuse what they did not sign",
         )
-    if not settings.accounts:
+    else:
         yield ok("keys", "the gateway's refuse what they did not sign")
 
 
@@ -65,7 +66,7 @@ def check_files(
     settings: Settings, environ: Mapping[str, str], dotenv: Path | None
 ) -> Iterator[Check]:
     """Who may read and change the files that hold secrets, and the receiver's certificate."""
-    files = list(_secret_files(settings, environ, dotenv))
+    files = list(dict.fromkeys(_secret_files(settings, environ, dotenv)))
     found = [check for name, path in files if (check := _check_mode(name, path))]
     yield from found
     if files and not found:
@@ -85,9 +86,13 @@ def _secret_files(
         yield "--env-file", dotenv
     if settings.tls_key_file:
         yield "TLS_KEY_FILE", settings.tls_key_file
+    for file in settings.files:
+        yield file.name if file.secret else NO_SECRET, file.path
 
 
-PUBLIC = "ALIPAY_PUBLIC_KEYS_FILE"  #: anybody may read it, if only nobody changes it
+NO_SECRET = "ALIPAY_ACCOUNTS_FILE, which holds no secret"
+#: Anybody may read them, if only nobody changes them.
+PUBLIC = ("ALIPAY_PUBLIC_KEYS_FILE", NO_SECRET)
 
 
 def _check_mode(name: str, path: Path) -> Check | None:
@@ -98,7 +103,7 @@ def _check_mode(name: str, path: Path) -> Check | None:
     if mode & stat.S_IWOTH:
         seen = f"everybody on this machine may change the file of {name}"
         return failed("files", seen, f"chmod 600 {path}")
-    if mode & stat.S_IROTH and name != PUBLIC and _may_be_entered(path.absolute().parent):
+    if mode & stat.S_IROTH and name not in PUBLIC and _may_be_entered(path.absolute().parent):
         seen = f"everybody on this machine may read the file of {name}"
         return warning("files", seen, f"chmod 640 {path}, owned by the reconciler's user")
     return None

@@ -22,7 +22,7 @@ class Rule:
 
 
 def _account(settings: Settings) -> Account | None:
-    return next(iter(settings.accounts.values()), None)
+    return settings.accounts.get(settings.client_id)
 
 
 def _closing(settings: Settings, least: Callable[[Settings], Ms]) -> bool:
@@ -69,7 +69,7 @@ RULES = (
         "set ALIPAY_GATEWAY_URL to the gateway of your region, or use a SANDBOX_ client id",
     ),
     Rule(
-        lambda s: not _gateway_is_here(s) and bool(s.accounts) and _notify_is_here(s),
+        lambda s: bool(_account(s)) and not _gateway_is_here(s) and _notify_is_here(s),
         _F,
         "ALIPAY_NOTIFY_URL is on this machine: the gateway cannot reach it",
         "set it to the https:// URL under which the internet reaches the receiver",

@@ -75,7 +75,7 @@ class _Page:
 
     @property
     def _clients(self) -> list[str]:
-        return sorted({self._settings.client_id, *self._settings.accounts})
+        return sorted(self._settings.client_ids)
 
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
