@@ -1,0 +1,249 @@
+"""The commands for taking over payments that are there already: track a list, report, audit."""
+
+import argparse
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from worker.cli.base import (
+    FAILURE,
+    OK,
+    UNAVAILABLE,
+    USAGE,
+    Commands,
+    Fault,
+    check_before_writing,
+    read_settings,
+    show,
+    with_redis,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.imports import Bad, Checked, Import
+    from worker.settings import Settings
+
+SHOWN = 50  #: lines that are told one by one where a person reads
+STDIN = "-"
+
+
+def add_to(commands: Commands) -> None:
+    del commands
+
+
+# track --file
+
+
+def add_list_to(track: Any) -> None:
+    """The words of `track` that are about a whole list."""
+    track.set_defaults(misused=track.error)
+    words = track.add_argument_group("a list of payments")
+    words.add_argument("--file", metavar="LIST", help="NDJSON or CSV; - reads stdin")
+    words.add_argument("--format", choices=["ndjson", "csv"], help="default: by name or content")
+    words.add_argument("--dry-run", action="store_true", help="check every line, write nothing")
+    words.add_argument("--skip-faulty", action="store_true", help="write the lines that are well")
+    words.add_argument("--restart", action="store_true", help="not from where it stood: anew")
+    words.add_argument("--wait", action="store_true", help="until a worker has carried all out")
+    words.add_argument(
+        "--room",
+        type=int,
+        default=None,
+        metavar="N",
+        help="wait while N commands and jobs wait for a worker; 0: never. Default 2000",
+    )
+
+
+_OF_ONE = ("id", "amount", "expires_in", "expiry_time", "payment_id", "reference")
+
+
+def track_list(args: argparse.Namespace) -> int:
+    """Check every line of a list, then write them all as commands; or tell why not."""
+    from worker.environment import Need
+    from worker.payment_list import BadList, Format, recognise
+
+    if any(getattr(args, name) is not None for name in _OF_ONE):
+        args.misused("--file: the list says id, amount and all else of its payments")
+    if args.room is not None and args.room < 0:
+        args.misused("--room: write a number, or 0 for no limit")
+    settings = read_settings(args, Need.COMMANDS)
+    with open_list(args.file) as file:
+        try:
+            format_ = Format(args.format) if args.format else recognise(args.file, file)
+            return with_redis(settings, lambda redis: _import(args, settings, redis, file, format_))
+        except BadList as bad:
+            raise Fault(FAILURE, f"{args.file}: {bad}") from None
+
+
+@contextlib.contextmanager
+def open_list(name: str) -> Iterator[BinaryIO]:
+    """A file that can be read more than once, also if it is stdin."""
+    if name == STDIN:
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.seek(0)
+            yield copy
+        return
+    try:
+        file = Path(name).open("rb")  # noqa: SIM115: closed below
+    except OSError as fault:
+        raise Fault(USAGE, f"{name}: {fault.strerror}") from None
+    with file:
+        yield file
+
+
+async def _import(
+    args: argparse.Namespace, settings: "Settings", redis: "Redis", file: BinaryIO, format_: Any
+) -> int:
+    from worker.imports import ROOM, Import, Terms, check, digest_of
+    from worker.keys import Keys
+    from worker.payment_list import read_list
+    from worker.replies import now_of
+    from worker.rights import Role
+
+    confirm = None
+    if not args.dry_run:
+        confirm = await check_before_writing(redis, settings, Role.WORKER)
+    importing = Import(
+        redis=redis,
+        keys=Keys(settings.key_prefix),
+        name=f"{settings.client_id}:{digest_of(file)}",
+        room=ROOM if args.room is None else args.room,
+    )
+    await importing.load()
+    if args.restart:
+        importing.done = 0
+    before = importing.done
+    terms = Terms(
+        accounts=[settings.client_id],
+        client_id=settings.client_id,
+        on_timeout=args.on_timeout,
+        now=await now_of(redis),
+        done=before,
+    )
+    checked = check(read_list(file, format_), terms)
+    refused = bool(checked.faulty) and not args.skip_faulty
+    written, rejected = 0, None
+    try:
+        if not refused and not args.dry_run:
+            await _write(args, importing, checked, confirm)
+            written = checked.commands.count
+            rejected = await _wait(importing, checked) if args.wait else None
+    finally:
+        checked.commands.close()
+    _tell_list(args, checked, before, written, rejected)
+    return FAILURE if checked.faulty or rejected else OK
+
+
+async def _write(
+    args: argparse.Namespace, importing: "Import", checked: "Checked", confirm: Any
+) -> None:
+    from worker.cli.progress import Progress
+    from worker.imports import Full, Overtaken, Stalled
+
+    progress = Progress("written", checked.commands.count)
+    try:
+        await importing.check_memory(checked.commands.count)
+        if args.restart:
+            await importing.restart()
+        await importing.write(checked.commands.read(), progress.advance)
+        await importing.finish(checked.last, confirm)
+    except (Stalled, Full) as fault:
+        raise Fault(UNAVAILABLE, f"{fault}. {_goes_on(importing)}") from None
+    except Overtaken:
+        text = "another process writes the same list; let it finish, then run this again"
+        raise Fault(FAILURE, text) from None
+    finally:
+        progress.close()
+
+
+def _goes_on(importing: "Import") -> str:
+    return f"Written up to line {importing.done}; the same command goes on from there"
+
+
+async def _wait(importing: "Import", checked: "Checked") -> "list[Bad]":
+    from worker.imports import Stalled
+
+    try:
+        await importing.carried_out()
+    except Stalled as fault:
+        raise Fault(UNAVAILABLE, f"all is written, but {fault}") from None
+    return await importing.rejected(checked)
+
+
+def _tell_list(
+    args: argparse.Namespace,
+    checked: "Checked",
+    before: int,
+    written: int,
+    rejected: "list[Bad] | None",
+) -> None:
+    from dataclasses import asdict
+
+    data = {
+        "file": args.file,
+        "dryRun": args.dry_run,
+        "payments": checked.payments,
+        "writtenBefore": before,  # a line's number
+        "good": checked.commands.count,
+        "written": written,
+        "past": checked.past,
+        "withoutClosingTime": checked.timeless,
+        "faulty": [asdict(bad) for bad in checked.faulty],
+        "duplicates": [asdict(double) for double in checked.doubles],
+        "rejected": None if rejected is None else [asdict(bad) for bad in rejected],
+    }
+    show(data, args.json, "\n".join(_words(args, checked, before, written, rejected)))
+
+
+def _words(
+    args: argparse.Namespace,
+    checked: "Checked",
+    before: int,
+    written: int,
+    rejected: "list[Bad] | None",
+) -> Iterator[str]:
+    yield from _listed([f"{_at(bad)}: {bad.message}" for bad in checked.faulty])
+    yield from _listed(
+        [f"{_at(d)}: left out, line {d.first} names it already" for d in checked.doubles]
+    )
+    yield from _listed([f"{_at(bad)}: rejected, {bad.message}" for bad in rejected or ()])
+    yield f"{checked.payments} payments: {_counts(checked)}"
+    if before:
+        yield f"written before, up to line {before}; --restart begins anew"
+    if checked.timeless:
+        yield (
+            f"{checked.timeless} name no closing time: the contract's time to pay counts from when"
+            " they are written"
+        )
+    if checked.past:
+        yield f"{checked.past} are past their closing time: asked about at once"
+    good = checked.commands.count
+    if args.dry_run:
+        yield f"nothing is written (--dry-run); {good} would be"
+    elif checked.faulty and not args.skip_faulty:
+        yield f"nothing is written: mend those lines, or leave them out by --skip-faulty ({good})"
+    else:
+        yield f"{written} written" + ("" if rejected is None else f", {len(rejected)} rejected")
+
+
+def _at(bad: Any) -> str:
+    name = f" ({bad.paymentRequestId})" if bad.paymentRequestId else ""
+    return f"line {bad.line}{name}"
+
+
+def _counts(checked: "Checked") -> str:
+    faulty, doubles = len(checked.faulty), len(checked.doubles)
+    return f"{checked.commands.count} good, {faulty} faulty, {doubles} named twice"
+
+
+def _listed(lines: "Sequence[str]") -> Iterator[str]:
+    yield from lines[:SHOWN]
+    if len(lines) > SHOWN:
+        yield f"... and {len(lines) - SHOWN} more: --json tells all"
