@@ -7,7 +7,6 @@ import that is killed at any moment goes on where it stood: no payment is writte
 import asyncio
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -85,8 +84,8 @@ class Checked:
 class Spool:
     """Commands on their way from the check to Redis, on disk: a list may be long."""
 
-    def __init__(self) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115: closed by `close`
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self.count = 0
 
     def add(self, number: int, data: str) -> None:
@@ -99,13 +98,10 @@ class Spool:
             number, _, data = line.partition(b" ")
             yield int(number), data.rstrip(b"\n")
 
-    def close(self) -> None:
-        self._file.close()
 
-
-def check(lines: Iterable[Line], terms: Terms) -> Checked:
-    """Every line, read as the worker will read its command. Nothing is written."""
-    checked = Checked(Spool())
+def check(lines: Iterable[Line], terms: Terms, scratch: BinaryIO) -> Checked:
+    """Every line, read as the worker will read its command; the good ones lie in `scratch`."""
+    checked = Checked(Spool(scratch))
     for line in lines:
         checked.payments += 1
         checked.last = line.number
@@ -161,10 +157,11 @@ def _is_double(number: int, track: Track, terms: Terms, checked: Checked) -> boo
 
 def digest_of(file: BinaryIO) -> str:
     """By which a list is known again."""
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    file.seek(0)
-    return digest
+    return digest.hexdigest()
 
 
 # Writing
@@ -233,9 +230,9 @@ class Import:
         while True:
             async with self.redis.pipeline(transaction=True) as pipe:
                 await pipe.watch(self.keys.imports)
-                stands = int(await pipe.hget(self.keys.imports, self.name) or 0)
+                stands = int(await pipe.hget(self.keys.imports, self.name) or 0)  # type: ignore[misc]
                 if stands == self.done:
-                    pipe.multi()
+                    pipe.multi()  # type: ignore[no-untyped-call]
                     for _, data in batch:
                         pipe.xadd(self.keys.commands, {"type": TYPE, "data": data})
                     pipe.hset(self.keys.imports, mapping=self._progress(after))

@@ -90,11 +90,11 @@ def open_list(name: str) -> Iterator[BinaryIO]:
             copy.seek(0)
             yield copy
         return
-    try:
-        file = Path(name).open("rb")  # noqa: SIM115: closed below
-    except OSError as fault:
-        raise Fault(USAGE, f"{name}: {fault.strerror}") from None
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(name).open("rb"))
+        except OSError as fault:
+            raise Fault(USAGE, f"{name}: {fault.strerror}") from None
         yield file
 
 
@@ -127,16 +127,13 @@ async def _import(
         now=await now_of(redis),
         done=before,
     )
-    checked = check(read_list(file, format_), terms)
-    refused = bool(checked.faulty) and not args.skip_faulty
     written, rejected = 0, None
-    try:
-        if not refused and not args.dry_run:
+    with tempfile.TemporaryFile() as scratch:
+        checked = check(read_list(file, format_), terms, scratch)
+        if not args.dry_run and (args.skip_faulty or not checked.faulty):
             await _write(args, importing, checked, confirm)
             written = checked.commands.count
             rejected = await _wait(importing, checked) if args.wait else None
-    finally:
-        checked.commands.close()
     _tell_list(args, checked, before, written, rejected)
     return FAILURE if checked.faulty or rejected else OK
 
