@@ -6,7 +6,6 @@ import that is killed at any moment goes on where it stood: no payment is writte
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from redis.exceptions import WatchError
 from jobs.model import Money, Ms
 from jobs.news import Track
 from worker import probes
+from worker.adoption import Event, told
 from worker.commands import GROUP, BadCommand, read_command
 from worker.groups import read_groups
 from worker.keys import Keys
@@ -323,12 +323,9 @@ class Import:
     async def rejected(self, checked: Checked) -> list[Bad]:
         """The payments of the list that the worker did not track, by what it told since then."""
         found: dict[int, Bad] = {}
-        first = f"{self.began}-0"
-        while page := await self.redis.xrange(self.keys.outcomes, first, "+", count=PAGE):
-            for _, raw in page:
-                if bad := _rejection(raw, checked):
-                    found[bad.line] = bad
-            first = f"({text_of(page[-1][0])}"
+        async for event in told(self.redis, self.keys, self.began):
+            if bad := _rejection(event, checked):
+                found[bad.line] = bad
         return [found[line] for line in sorted(found)]
 
 
@@ -338,13 +335,10 @@ def _order(entry_id: Any) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _rejection(raw: dict[Any, Any], checked: Checked) -> Bad | None:
-    fields = {text_of(name): text_of(value) for name, value in raw.items()}
-    if fields["type"] != "command.rejected":
+def _rejection(event: Event, checked: Checked) -> Bad | None:
+    said = event["data"]
+    key = f"{said['clientId']}:{said['paymentRequestId']}"
+    if event["type"] != "command.rejected" or said["command"] != TYPE or key not in checked.lines:
         return None
-    data = json.loads(fields["data"])["data"]
-    key = f"{data['clientId']}:{data['paymentRequestId']}"
-    if data["command"] != TYPE or key not in checked.lines:
-        return None
-    why = f"{data['reason']}: {data['message']}"
-    return Bad(checked.lines[key][0], data["paymentRequestId"], why)
+    why = f"{said['reason']}: {said['message']}"
+    return Bad(checked.lines[key][0], said["paymentRequestId"], why)

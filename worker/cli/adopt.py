@@ -10,32 +10,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from worker.cli.base import (
+    CHECK_FAILED,
     FAILURE,
     OK,
     UNAVAILABLE,
     USAGE,
     Commands,
     Fault,
+    add,
+    add_account,
+    add_redis,
     check_before_writing,
+    read_age,
     read_settings,
+    run_to_end,
     show,
     with_redis,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
+    from jobs.audit import Asked
+    from worker.audit import Audit
     from worker.imports import Bad, Checked, Import
     from worker.settings import Settings
 
+WEEK = "7d"  #: as long as outcomes are kept at least
 SHOWN = 50  #: lines that are told one by one where a person reads
 STDIN = "-"
 
 
 def add_to(commands: Commands) -> None:
-    del commands
+    report = add(commands, "report", _report, "Sum up what was told, and what report mode did.")
+    report.add_argument("--since", default=WEEK, metavar="AGE", help="90s, 5m, 2h; default 7d")
+    audit = add(commands, "audit", _audit, "Ask the gateway how payments stand: ours against its.")
+    whom = audit.add_mutually_exclusive_group()
+    whom.add_argument("--file", metavar="LIST", help="NDJSON or CSV, as for track; - reads stdin")
+    whom.add_argument(
+        "--since", default=WEEK, metavar="AGE", help="all open ones, and those told of since. 7d"
+    )
+    audit.add_argument("--format", choices=["ndjson", "csv"], help="default: by name or content")
+    audit.add_argument("--rate", type=float, default=5, metavar="N", help="questions a second: 5")
+    add_account(audit)
+    for command in (report, audit):
+        add_redis(command)
 
 
 # track --file
@@ -244,3 +265,119 @@ def _listed(lines: "Sequence[str]") -> Iterator[str]:
     yield from lines[:SHOWN]
     if len(lines) > SHOWN:
         yield f"... and {len(lines) - SHOWN} more: --json tells all"
+
+
+# report
+
+
+def _report(args: argparse.Namespace) -> int:
+    from worker.adoption import Report, in_words, summarise, told
+    from worker.environment import Need
+    from worker.keys import Keys
+    from worker.replies import now_of
+
+    age = read_age(args.since, "--since")
+    settings = read_settings(args, Need.COMMANDS)
+
+    async def work(redis: "Redis") -> int:
+        since = max(await now_of(redis) - age, 0)
+        events = [event async for event in told(redis, Keys(settings.key_prefix), since)]
+        report: Report = summarise(events)
+        show(report.to_json(), args.json, in_words(report))
+        return OK
+
+    return with_redis(settings, work)
+
+
+# audit
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from worker.audit import Audit
+    from worker.environment import Need
+    from worker.logs import configure
+    from worker.tools import open_tools
+
+    if not 0 < args.rate <= 1000:
+        raise Fault(USAGE, "--rate: write questions a second, more than 0 and at most 1000")
+    age = read_age(args.since, "--since")
+    settings = read_settings(args, Need.GATEWAY)
+    configure(settings.log_format, settings.log_level)
+
+    async def work() -> int:
+        listed = _listed_payments(args, settings) if args.file is not None else None
+        async with open_tools(settings) as (tools, store):
+            audit = Audit(tools=tools, rate=args.rate)
+            await audit.run(_each(listed) if listed else _recent(store.redis, settings, age))
+        return _tell_audit(args, audit)
+
+    return run_to_end(work())
+
+
+def _listed_payments(args: argparse.Namespace, settings: "Settings") -> "list[Asked]":
+    from worker.audit import read_asked
+    from worker.payment_list import BadList, Format, read_list, recognise
+
+    with open_list(args.file) as file:
+        try:
+            format_ = Format(args.format) if args.format else recognise(args.file, file)
+            lines = read_list(file, format_)
+            asked, faulty = read_asked(lines, [settings.client_id], settings.client_id)
+        except BadList as bad:
+            raise Fault(FAILURE, f"{args.file}: {bad}") from None
+    if faulty:
+        told = "\n".join(_listed([f"  {_at(bad)}: {bad.message}" for bad in faulty]))
+        raise Fault(FAILURE, f"{args.file}: nobody is asked before these are mended:\n{told}")
+    return list(dict.fromkeys(asked))
+
+
+async def _each(listed: "list[Asked]") -> "AsyncIterator[Asked]":
+    for asked in listed:
+        yield asked
+
+
+async def _recent(redis: "Redis", settings: "Settings", age: int) -> "AsyncIterator[Asked]":
+    from worker.audit import recent
+    from worker.keys import Keys
+    from worker.replies import now_of
+
+    since = max(await now_of(redis) - age, 0)
+    async for asked in recent(redis, Keys(settings.key_prefix), since):
+        yield asked
+
+
+def _tell_audit(args: argparse.Namespace, audit: "Audit") -> int:
+    from jobs.audit import Verdict
+    from worker.views import table
+
+    rows = [
+        {
+            "paymentRequestId": each.payment_request_id,
+            "clientId": each.client_id,
+            "disagreement": each.verdict.value,
+            "ours": each.ours,
+            "theirs": each.theirs,
+            "told": each.told,
+        }
+        for each in sorted(audit.disagreements, key=lambda each: (each.verdict, each.client_id))
+    ]
+    counts = {verdict.value: audit.counts[verdict] for verdict in Verdict if audit.counts[verdict]}
+    data = {
+        "asked": audit.counts.total(),
+        "counts": counts,
+        "gaveUp": audit.gave_up,
+        "otherAccounts": audit.elsewhere,
+        "disagreements": rows,
+    }
+    summary = (
+        ", ".join(f"{count} {name}" for name, count in counts.items()) or "nobody to ask about"
+    )
+    text = f"{table(rows)}\n\n{summary}" if rows else summary
+    if audit.elsewhere:
+        text += f"\nof accounts that are not set here, and not asked: {audit.elsewhere}"
+    if audit.gave_up:
+        text += f"\ngiven up: the gateway did not answer about {audit.silent} in a row"
+    show(data, args.json, text)
+    if rows:
+        return CHECK_FAILED
+    return UNAVAILABLE if audit.counts[Verdict.UNANSWERED] else OK
