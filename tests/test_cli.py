@@ -93,6 +93,8 @@ COMMANDS = [
     "track",
     "status",
     "pending",
+    "report",
+    "audit",
     "doctor",
     "resolve",
     "replay",

@@ -134,7 +134,7 @@ async def _recent_keys(redis: Redis, keys: Keys, since: Ms) -> AsyncIterator[str
 
 
 def read_asked(
-    lines: Iterable[Line], accounts: Collection[str], client_id: str
+    lines: Iterable[Line], accounts: Collection[str], client_id: str | None
 ) -> tuple[list[Asked], list[Bad]]:
     """The payments of a merchant's list, and the lines that name none."""
     asked, faulty = [], []
@@ -146,13 +146,16 @@ def read_asked(
     return asked, faulty
 
 
-def _asked(line: Line, accounts: Collection[str], client_id: str) -> Asked:
+_NAMES = ("paymentRequestId", "clientId")
+
+
+def _asked(line: Line, accounts: Collection[str], client_id: str | None) -> Asked:
     """Only the names, and the amount if there is one: what a list says besides is for `track`."""
     if line.fault:
         raise BadCommand("malformed", line.fault)
-    names = {"clientId": client_id} | {
-        name: line.said[name] for name in ("paymentRequestId", "clientId") if name in line.said
-    }
+    names = {name: line.said[name] for name in _NAMES if name in line.said}
+    if client_id is not None:
+        names.setdefault("clientId", client_id)
     order = read_command("payment.recheck", as_data(names), "", 0, accounts)
     try:
         given = line.said.get("paymentAmount")

@@ -55,6 +55,8 @@ def recognise(name: str, file: BinaryIO) -> Format:
     if start.startswith(_OTHER_ENCODINGS):
         raise BadList("it is UTF-16: save it as UTF-8")
     start = start.removeprefix(_BOM).lstrip()
+    if not start:
+        raise BadList("it is empty")
     if start.startswith(b"["):
         raise BadList("it is one JSON array: write an object a line, as `jq -c '.[]'` does")
     ending = name.lower().rpartition(".")[2]
@@ -133,6 +135,8 @@ def _texts(file: BinaryIO) -> Iterator[str]:
 def _columns(heading: Sequence[str]) -> list[str]:
     """The names of the columns; a misspelt one would be a wish silently ignored."""
     names = [cell.strip() for cell in heading]
+    if not names:
+        raise BadList("its first line names no column")
     known = [name for name in fields_of("payment.track") if name != "paymentAmount"]
     for name in names:
         if name not in known and name not in _AMOUNT:

@@ -81,6 +81,11 @@ def add_list_to(track: Any) -> None:
     )
 
 
+def _accounts(settings: "Settings") -> "Sequence[str]":
+    """Those that a line may name."""
+    return [settings.client_id]
+
+
 _OF_ONE = ("id", "amount", "expires_in", "expiry_time", "payment_id", "reference")
 
 
@@ -142,8 +147,8 @@ async def _import(
         importing.done = 0
     before = importing.done
     terms = Terms(
-        accounts=[settings.client_id],
-        client_id=settings.client_id,
+        accounts=_accounts(settings),
+        client_id=settings.client_id or None,
         on_timeout=args.on_timeout,
         now=await now_of(redis),
         done=before,
@@ -308,7 +313,7 @@ def _audit(args: argparse.Namespace) -> int:
         listed = _listed_payments(args, settings) if args.file is not None else None
         async with open_tools(settings) as (tools, store):
             audit = Audit(tools=tools, rate=args.rate)
-            await audit.run(_each(listed) if listed else _recent(store.redis, settings, age))
+            await audit.run(_each(listed) if listed else _recent(args, store.redis, settings, age))
         return _tell_audit(args, audit)
 
     return run_to_end(work())
@@ -322,7 +327,7 @@ def _listed_payments(args: argparse.Namespace, settings: "Settings") -> "list[As
         try:
             format_ = Format(args.format) if args.format else recognise(args.file, file)
             lines = read_list(file, format_)
-            asked, faulty = read_asked(lines, [settings.client_id], settings.client_id)
+            asked, faulty = read_asked(lines, _accounts(settings), settings.client_id or None)
         except BadList as bad:
             raise Fault(FAILURE, f"{args.file}: {bad}") from None
     if faulty:
@@ -336,14 +341,17 @@ async def _each(listed: "list[Asked]") -> "AsyncIterator[Asked]":
         yield asked
 
 
-async def _recent(redis: "Redis", settings: "Settings", age: int) -> "AsyncIterator[Asked]":
+async def _recent(
+    args: argparse.Namespace, redis: "Redis", settings: "Settings", age: int
+) -> "AsyncIterator[Asked]":
     from worker.audit import recent
     from worker.keys import Keys
     from worker.replies import now_of
 
     since = max(await now_of(redis) - age, 0)
     async for asked in recent(redis, Keys(settings.key_prefix), since):
-        yield asked
+        if args.client_id in (None, asked.client_id):
+            yield asked
 
 
 def _tell_audit(args: argparse.Namespace, audit: "Audit") -> int:
