@@ -5,6 +5,7 @@ import that is killed at any moment goes on where it stood: no payment is writte
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ TYPE = "payment.track"
 BATCH = 500  #: commands in one transaction: some ms of Redis' time
 BYTES_EACH = 3000  #: of Redis' memory that a payment takes until its record expires; see operate.md
 ROOM = 2000  #: commands and jobs that may wait: the shop's own stand in the same line
+TRIES = 20  #: of one batch, when other lists are quicker or answers of Redis are lost
 STALL_SECONDS = 60  #: nothing was taken up for so long: there is no worker
 LOOK_SECONDS = 0.2
 PAGE = 500
@@ -226,25 +228,30 @@ class Import:
 
     async def _write(self, batch: Sequence[tuple[int, bytes]]) -> None:
         """All of it and the progress, or nothing; once, also where an answer of Redis is lost."""
+        for tries in range(TRIES):
+            await asyncio.sleep(0.01 * tries)
+            with contextlib.suppress(WatchError):  # another list went on, or the connection broke
+                await self._write_if_first(batch)
+                self.done = batch[-1][0]
+                return
+        raise WatchError("Redis did not answer, or other lists were quicker each time")
+
+    async def _write_if_first(self, batch: Sequence[tuple[int, bytes]]) -> None:
+        """Nothing, if it is written already."""
         after = batch[-1][0]
-        while True:
-            async with self.redis.pipeline(transaction=True) as pipe:
-                await pipe.watch(self.keys.imports)
-                stands = int(await pipe.hget(self.keys.imports, self.name) or 0)  # type: ignore[misc]
-                if stands == self.done:
-                    pipe.multi()  # type: ignore[no-untyped-call]
-                    for _, data in batch:
-                        pipe.xadd(self.keys.commands, {"type": TYPE, "data": data})
-                    pipe.hset(self.keys.imports, mapping=self._progress(after))
-                    try:
-                        answers = await pipe.execute()
-                    except WatchError:  # another list went on, or the connection broke: look again
-                        continue
-                    self.last_id = text_of(answers[-2])
-                elif stands != after:
-                    raise Overtaken
-            self.done = after
-            return
+        async with self.redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(self.keys.imports)
+            stands = int(await pipe.hget(self.keys.imports, self.name) or 0)  # type: ignore[misc]
+            if stands == after:
+                return
+            if stands != self.done:
+                raise Overtaken
+            pipe.multi()  # type: ignore[no-untyped-call]
+            for _, data in batch:
+                pipe.xadd(self.keys.commands, {"type": TYPE, "data": data})
+            pipe.hset(self.keys.imports, mapping=self._progress(after))
+            answers = await pipe.execute()
+            self.last_id = text_of(answers[-2])
 
     async def finish(self, last: int, confirm: Confirm | None) -> None:
         """The rest of the list holds nothing to write; wait until all of it is safe."""
