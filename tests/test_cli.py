@@ -94,6 +94,8 @@ COMMANDS = [
     "track",
     "status",
     "pending",
+    "report",
+    "audit",
     "doctor",
     "resolve",
     "replay",

@@ -108,6 +108,11 @@ _FIELDS: Mapping[str, Sequence[str]] = {
 }
 
 
+def fields_of(type_: str) -> Sequence[str]:
+    """What the data of such a command may say."""
+    return _FIELDS[type_]
+
+
 def _check_fields(type_: str, said: Mapping[str, Any]) -> None:
     """A misspelt field would be a wish silently ignored."""
     for name in said:

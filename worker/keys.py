@@ -73,6 +73,11 @@ class Keys:
         return self._name("quarantine")
 
     @property
+    def imports(self) -> str:
+        """How far lists of payments are written as commands: lines done, by digest of the list."""
+        return self._name("imports")
+
+    @property
     def canary(self) -> str:
         """When a worker first wrote here: gone or another, all else is too."""
         return self._name("canary")

@@ -31,6 +31,9 @@ class Role(StrEnum):
         return [line.split() for line in lines if line and not line.startswith("#")]
 
 
+_BESIDES = ("canary", "stuck", "swept", "imports")
+
+
 def _names(keys: Keys) -> dict[str, str]:
     id_ = "probe:probe"
     one_each = {
@@ -39,7 +42,7 @@ def _names(keys: Keys) -> dict[str, str]:
     one_for_all = ("open", "parked", "brake", "commands", "dead", "outcomes", "quarantine", "queue")
     return {
         **one_each,
-        **{name: getattr(keys, name) for name in (*one_for_all, "canary", "stuck", "swept")},
+        **{name: getattr(keys, name) for name in (*one_for_all, *_BESIDES)},
         "our_job": f"arq:job:{keys.job(id_)}",
         "our_retry": f"arq:retry:{keys.job(id_)}",
         "health": f"{keys.queue}:health:probe",
@@ -175,6 +178,13 @@ XREADGROUP GROUP x x STREAMS {commands} >
 XPENDING {commands} x
 XACK {commands} x 0-1
 XADD {dead} * type x
+# `reconciler track --file`
+WATCH {imports}
+HGET {imports} x
+HSET {imports} x 0
+XADD {commands} * type x
+XLEN {commands}
+ZCOUNT {queue} 0 1
 # Housekeeping
 ZRANGEBYSCORE {parked} 0 1
 EXISTS {commands}

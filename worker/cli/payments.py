@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from worker.cli import adopt
 from worker.cli.base import (
     FAILURE,
     OK,
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    track = add(commands, "track", _track, "Have a payment followed.")
-    track.add_argument("id", help="the paymentRequestId")
-    track.add_argument("--amount", required=True, metavar="CUR:N", help="as in USD:599 for $5.99")
+    track = add(commands, "track", _track, "Have a payment followed, or a whole list of them.")
+    track.add_argument("id", nargs="?", help="the paymentRequestId")
+    track.add_argument("--amount", metavar="CUR:N", help="as in USD:599 for $5.99")
     track.add_argument("--expires-in", type=int, metavar="SECONDS")
     track.add_argument("--expiry-time", metavar="TIME", help="ISO 8601 with an offset")
     track.add_argument("--payment-id", help="the gateway's id, if known")
     track.add_argument("--on-timeout", choices=["cancel", "report"])
     track.add_argument("--reference", help="your own note, handed back in every outcome")
+    adopt.add_list_to(track)
     status = add(commands, "status", _status, "Show what is known of a payment, and its story.")
     status.add_argument("id", help="the paymentRequestId")
     pending = add(commands, "pending", _pending, "List open payments, the oldest first, and why.")
@@ -49,6 +51,10 @@ def _track(args: argparse.Namespace) -> int:
     from worker.environment import Need
     from worker.rights import Role
 
+    if args.file is not None:
+        return adopt.track_list(args)
+    if args.id is None or args.amount is None:
+        args.misused("write the payment's id and --amount, or --file")
     currency, value = read_amount(args.amount)
     settings = read_settings(args, Need.COMMANDS)
     client_id = account_of(settings)
