@@ -30,6 +30,8 @@ from worker import arq_jobs, commands
 from worker.commands import BadCommand, read_command
 from worker.keys import Keys
 
+pytestmark = pytest.mark.once
+
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
 COMPONENTS = DOCUMENT["components"]
 SCHEMAS = COMPONENTS["schemas"]
@@ -79,13 +81,16 @@ REFERENCES = [(path, node["$ref"]) for path, node in nodes(DOCUMENT) if "$ref" i
 
 #: What each object of the specification needs and may have, of what is used here.
 PARTS: dict[str, tuple[set[str], set[str]]] = {
-    "": ({"asyncapi", "info", "channels", "operations", "components"}, {"defaultContentType", "servers"}),
+    "": (
+        {"asyncapi", "info", "channels", "operations", "components"},
+        {"defaultContentType", "servers"},
+    ),
     "info": ({"title", "version"}, {"description", "license"}),
     "servers": ({"host", "protocol"}, {"description"}),
     "channels": ({"address", "messages"}, {"title", "description", "servers"}),
     "operations": ({"action", "channel"}, {"summary", "bindings"}),
     "messages": ({"name", "title", "headers", "payload"}, {"contentType", "examples"}),
-}  # fmt: skip
+}
 
 
 def objects(part: str) -> list[dict[str, Any]]:
