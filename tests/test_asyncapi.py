@@ -46,7 +46,9 @@ def _pattern(_: Any, pattern: str, instance: object, __: Any) -> Iterator[Valida
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-Validator = extend(Draft7Validator, {"pattern": _pattern})
+Validator: type[Draft7Validator] = extend(  # type: ignore[no-untyped-call]
+    Draft7Validator, {"pattern": _pattern}
+)
 
 
 @cache
@@ -327,7 +329,9 @@ def test_what_the_worker_refuses_the_schema_refuses_or_cannot_know(
 
 
 #: For each field some values that are taken, some just beyond, and some of another kind.
-ODD = st.sampled_from([None, True, 0, -1, 1.5, "", " ", [], {}, "\n", "é", "x" * 3000])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, -1, 1.5, "", " ", [], {}, "\n", "é", "x" * 3000]
+)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "paymentRequestId": st.text("aZ9_.:- /é\n", min_size=0, max_size=65),
     "clientId": st.sampled_from([CLIENT_ID, None, "other", "a b", ""]),
