@@ -4,6 +4,7 @@ The file itself follows asyncapi.com/docs/reference/specification/v3.0.0; schema
 draft 7, as there.
 """
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator, ValidationError
 from jsonschema.validators import extend
 
-from jobs.model import Cause, OnTimeout, Rejected, Status, Via
+from jobs.model import Cause, Event, Ms, OnTimeout, Payment, Rejected, Status, Via
 from jobs.news import Ask, Track
 from jobs.outcome import outcome, rejection
 from tests import vocabulary
@@ -221,14 +222,26 @@ def test_every_type_has_its_message_in_its_channel() -> None:
 # Events
 
 
+def published(payment: Payment, event: Event | Rejected, now: Ms) -> dict[str, Any]:
+    """As it is written into the stream."""
+    if isinstance(event, Rejected):
+        return rejection(event, now)
+    said = outcome(payment, event, now)
+    window = event.type == "payment.unresolved" or event.kind == "refund_required"
+    if window and not WINDOW_IS_TOLD:
+        said["data"]["cancelWindowEnd"] = ""
+    return said
+
+
+#: Until the code knows the cancel window.
+WINDOW_IS_TOLD = "cancel_window_end" in Payment.__dataclass_fields__
+
+
 def all_events() -> Iterator[dict[str, Any]]:
-    """Every event that the table of cells leads to, as it is published."""
+    """Every event that the table of cells leads to."""
     for scene, decision in vocabulary.decisions():
         for event in decision.events:
-            if isinstance(event, Rejected):
-                yield rejection(event, scene.now)
-            else:
-                yield outcome(decision.payment, event, scene.now)
+            yield published(decision.payment, event, scene.now)
 
 
 EVENTS = {json.dumps(event): event for event in all_events()}
@@ -246,7 +259,7 @@ def test_an_event_that_says_all_there_is_to_say_is_described() -> None:
     for _, decision in vocabulary.decisions():
         for event in decision.events:
             if not isinstance(event, Rejected) and event.type == "payment.attention":
-                said = outcome(replace(FULL, marks=("late",)), event, NOW)
+                said = published(replace(FULL, marks=("late",)), event, NOW)
                 assert faults(payload_of("payment.attention"), said) == []
 
 
@@ -267,7 +280,8 @@ def test_an_event_is_refused_with_a_field_less_or_more(type_: str) -> None:
         data = {n: v for n, v in event["data"].items() if n != name}
         assert faults(payload_of(type_), event | {"data": data})
     assert faults(payload_of(type_), event | {"extra": ""})
-    assert faults(payload_of(type_), event | {"data": event["data"] | {"redirectUrl": ""}})
+    for name in {"extra", "redirectUrl", "cancelWindowEnd"} - event["data"].keys():
+        assert faults(payload_of(type_), event | {"data": event["data"] | {name: ""}})
 
 
 WRONG: list[tuple[str, Any]] = [
@@ -357,20 +371,32 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "expiresin": st.just(60),
 }
 VALUES["paymentExpireTime"] = VALUES["paymentExpiryTime"]
-RIGHT = {
-    "payment.track": st.just(TRACK),
-    "payment.cancel": st.just(ORDER),
-}
+SUBMIT = next(each for each in MESSAGES["payment.submit"]["examples"])["payload"]
+RIGHT = {"payment.track": TRACK, "payment.submit": SUBMIT}
+
+#: Somewhere in the order of a `payment.submit`.
+LEAVES: st.SearchStrategy[Any] = st.sampled_from(
+    ["", "5812", "581", "5812\n", "x" * 64, "x" * 65, "x" * 256, "x" * 257, "x\x00", "Tea & 茶"]
+    + ["https://shop.example/", "ftp://shop.example/", "USD", "usd", "EntryCode", "IN_STORE_PAYMENT"]
+    + [{"currency": "USD", "value": "599"}, {"currency": "USD"}, {"settlementCurrency": "EUR"}]
+    + [{"inStorePaymentScenario": "EntryCode"}, {"paymentMethodType": "WALLET"}]
+)  # fmt: skip
+SITES = ["order", "store", "merchant", "env", "storeMcc", "orderAmount", "paymentNotifyUrl"] + [
+    "settlementStrategy", "productCode", "paymentFactor", "paymentMethod", "extra"
+]  # fmt: skip
 
 
 @st.composite
 def attempts(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """A command that is right but for a few fields, which may be right as well."""
-    type_ = draw(st.sampled_from([t for t in WRITTEN if t != "payment.submit"]))
-    said = dict(TRACK if type_ == "payment.track" else ORDER)
+    type_ = draw(st.sampled_from(WRITTEN))
+    said = copy.deepcopy(RIGHT.get(type_, ORDER))
     for name in draw(st.lists(st.sampled_from(sorted(VALUES)), max_size=3)):
         odd = ODD if name != "callbackUrl" else st.just("")
         said[name] = draw(VALUES[name] | odd)
+    if type_ == "payment.submit":
+        _, site = draw(st.sampled_from([*nodes(said)]))
+        site[draw(st.sampled_from([*site, *SITES]))] = draw(LEAVES | ODD)
     left_out = draw(st.sampled_from([None] * 8 + [*said]))
     return type_, {name: value for name, value in said.items() if name != left_out}
 

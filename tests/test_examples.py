@@ -319,7 +319,7 @@ async def test_a_payment_is_tracked_and_its_outcome_handled_once_whenever_the_pr
     for again in (data, older):
         fields: dict[Any, Any] = first | {"id": again["id"], "data": json.dumps(again)}
         await shop.redis.xadd(KEYS.outcomes, fields)
-    async with shop.run(example, "track", "bad-1", "USD", "5.99") as program:
+    async with shop.run(example, "track", "bad-1", "usd", "599") as program:
         assert await program.process.wait() == 0, await program.complaint()
     async with shop.run(example, "outcomes", ME) as program:
         assert (await program.line()).startswith(REFUSED)

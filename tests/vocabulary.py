@@ -16,7 +16,10 @@ from tests.servers import ROOT
 #: Where a word stands in a call: by the function's name, the position or keyword of the argument.
 _KINDS = (("attention", 0), ("Mismatch", "kind"))
 _LOOKS = (("_look", 1),)
-_REJECTS = (("reject", 1), ("reject_the_cancel", 0), ("BadCommand", 0), ("Rejected", "reason"))
+_REJECTS = (
+    *(("reject", 1), ("reject_the_cancel", 0), ("_reject", 2)),
+    *(("BadCommand", 0), ("Refusal", 0), ("Rejected", "reason")),
+)
 _TOLD = (("tell", 0), ("tell_again", 0))
 _WOULD = (("attention", "would"), ("_look", "would"), ("_end", "would"))
 
