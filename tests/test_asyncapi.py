@@ -377,7 +377,7 @@ RIGHT = {"payment.track": TRACK, "payment.submit": SUBMIT}
 #: Somewhere in the order of a `payment.submit`.
 LEAVES: st.SearchStrategy[Any] = st.sampled_from(
     ["", "5812", "581", "5812\n", "x" * 64, "x" * 65, "x" * 256, "x" * 257, "x\x00", "Tea & 茶"]
-    + ["https://shop.example/", "ftp://shop.example/", "USD", "usd", "EntryCode", "IN_STORE_PAYMENT"]
+    + ["https://shop.example/", "ftp://shop.example/", "USD", "usd", "EntryCode", "ENTRY_CODE"]
     + [{"currency": "USD", "value": "599"}, {"currency": "USD"}, {"settlementCurrency": "EUR"}]
     + [{"inStorePaymentScenario": "EntryCode"}, {"paymentMethodType": "WALLET"}]
 )  # fmt: skip
