@@ -23,11 +23,13 @@ public class Callbacks {
     static boolean verified(Headers headers, byte[] body) throws GeneralSecurityException {
         String id = headers.getFirst("webhook-id"), timestamp = headers.getFirst("webhook-timestamp");
         String signatures = headers.getFirst("webhook-signature");
-        if (id == null || signatures == null || timestamp == null || !timestamp.matches("[0-9]{1,12}")) return false;
+        if (id == null || timestamp == null || signatures == null) return false;
+        if (!timestamp.matches("[0-9]{1,12}")) return false;
         if (Math.abs(System.currentTimeMillis() / 1000 - Long.parseLong(timestamp)) > 300) return false;
         for (String secret : SECRETS) {
             Mac mac = Mac.getInstance("HmacSHA256");
-            mac.init(new SecretKeySpec(Base64.getDecoder().decode(secret.strip().replace("whsec_", "")), "HmacSHA256"));
+            byte[] key = Base64.getDecoder().decode(secret.strip().replace("whsec_", ""));
+            mac.init(new SecretKeySpec(key, "HmacSHA256"));
             mac.update((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8));
             byte[] ours = ("v1," + Base64.getEncoder().encodeToString(mac.doFinal(body))).getBytes();
             for (String theirs : signatures.split(" "))
@@ -42,7 +44,7 @@ public class Callbacks {
         try {
             if (verified(exchange.getRequestHeaders(), body)) {
                 String event = new String(body, StandardCharsets.UTF_8);
-                // Comes at least once: keep ids and seqs as Merchant.java does. Answer once it is safe with you.
+                // Comes at least once: keep ids and seqs as Merchant.java does. Answer once it is safe.
                 System.out.println(of(event, "type") + " " + of(event, "paymentRequestId"));
                 status = 204;
             }

@@ -13,7 +13,8 @@ import java.util.*;
 import java.util.regex.*;
 
 public class Merchant {
-    static final String COMMANDS = "reconciler:v1:commands", OUTCOMES = "reconciler:v1:outcomes", GROUP = "shop";
+    static final String COMMANDS = "reconciler:v1:commands", OUTCOMES = "reconciler:v1:outcomes";
+    static final String GROUP = "shop";
 
     // Write before or right after you call pay; to write it twice is safe.
     static void track(String paymentRequestId, String currency, String value) throws IOException {
@@ -37,7 +38,8 @@ public class Merchant {
             if (entries.isEmpty()) entries = read(me, "BLOCK", "5000", "STREAMS", OUTCOMES, ">");
             for (Object entry : entries) {
                 List<Object> fields = list(list(entry).get(1));
-                if (fields != null) once((String) fields.get(fields.indexOf("data") + 1)); // null: trimmed meanwhile
+                // null: trimmed meanwhile
+                if (fields != null) once((String) fields.get(fields.indexOf("data") + 1));
                 redis("XACK", OUTCOMES, GROUP, (String) list(entry).get(0));
             }
         }
@@ -81,7 +83,8 @@ public class Merchant {
 
     // The first field of this name. No text can look like one, as each quote in a text is escaped.
     static String of(String event, String name) {
-        Matcher found = Pattern.compile("\"" + name + "\":\\s*(?:\"((?:[^\"\\\\]|\\\\.)*)\"|(\\d+))").matcher(event);
+        String value = "(?:\"((?:[^\"\\\\]|\\\\.)*)\"|(\\d+))";
+        Matcher found = Pattern.compile("\"" + name + "\":\\s*" + value).matcher(event);
         if (!found.find()) return "";
         return found.group(1) == null ? found.group(2) : found.group(1).replaceAll("\\\\(.)", "$1");
     }

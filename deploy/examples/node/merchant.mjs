@@ -40,12 +40,11 @@ async function outcomes(me = "shop-1") {
 const BOOK = process.env.BOOK ?? "outcomes.tsv";
 
 function once({ id, type, data }) {
-  const payment = `${data.clientId}:${data.paymentRequestId}`, seq = data.seq ?? ""; // command.rejected has none
+  const payment = `${data.clientId}:${data.paymentRequestId}`;
+  const seq = data.seq ?? ""; // command.rejected has none
   const lines = existsSync(BOOK) ? readFileSync(BOOK, "utf8").trimEnd().split("\n") : [];
-  const outdated = lines.map((line) => line.split("\t")).some(
-    ([seenId, ofPayment, seenSeq]) => seenId === id || (ofPayment === payment && seq !== "" && seq <= Number(seenSeq)),
-  );
-  if (outdated) return;
+  for (const [seenId, ofPayment, seenSeq] of lines.map((line) => line.split("\t")))
+    if (seenId === id || (ofPayment === payment && seq !== "" && seq <= Number(seenSeq))) return;
   handle(type, data);
   appendFileSync(BOOK, `${id}\t${payment}\t${seq}\n`);
 }
