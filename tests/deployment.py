@@ -18,11 +18,12 @@ from worker.settings import SETTINGS
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-#: Every file that an operator copies from; alert rules and dashboards have tests of their own.
+#: Every file that an operator copies from; alert rules, dashboards and examples have tests of their
+#: own.
 FILES = sorted(
     file
     for file in DEPLOY.rglob("*")
-    if file.is_file() and file.parent.name not in ("prometheus", "grafana")
+    if file.is_file() and {"prometheus", "grafana", "examples"}.isdisjoint(file.parts)
 )
 
 #: All that `NAME_WITH_UNDERSCORE` may mean: our settings, and what is others' or of one file.

@@ -1,0 +1,415 @@
+"""The examples in deploy/examples run as they stand, beside a real worker and a real Valkey.
+
+Each is a program of its own, with the rights that deploy/users.conf gives to a merchant. One whose
+runtime is not on this machine is skipped, and says which package of Debian's has it.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+from standardwebhooks import Webhook
+
+from jobs.model import Money
+from tests.keys import CLIENT_ID
+from tests.servers import ROOT, bare, environ, free_port, now_ms, own_server, until
+from worker.keys import Keys
+from worker.main import run_worker
+from worker.mock_gateway import RunningMock
+from worker.settings import load
+
+pytestmark = pytest.mark.once  # what is under test is not this Python
+
+FOLDER = ROOT / "deploy" / "examples"
+KEYS = Keys()
+GROUP = "shop"
+ME = "shop-1"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A program, and what it needs besides a Redis."""
+
+    file: str
+    command: tuple[str, ...]
+    needs: tuple[tuple[str, str], ...] = ()  #: programs, and Debian's packages of them
+
+    def words(self, *more: str) -> list[str]:
+        """The command line; without the runtime the test is skipped."""
+        for program, package in self.needs:
+            if not shutil.which(program):
+                pytest.skip(f"{self.file} needs {program}: apt-get install {package}")
+        return [*self.command, str(FOLDER / self.file), *more]
+
+
+NODE = (("node", "nodejs"),)
+PHP = (("php", "php-cli"),)
+JAVA = (("javac", "default-jdk-headless"), ("java", "default-jdk-headless"))
+QUICK_JAVA = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+SHELL = (("redis-cli", "redis-tools"), ("jq", "jq"))
+
+MERCHANTS = [
+    Example("python/merchant.py", (sys.executable,)),
+    Example("python/plain.py", (sys.executable,)),
+    Example("node/merchant.mjs", ("node",), NODE),
+    Example("php/merchant.php", ("php",), PHP),
+    Example("java/Merchant.java", QUICK_JAVA, JAVA),
+    Example("shell/merchant.sh", ("sh",), SHELL),
+]
+
+
+RECEIVERS = [
+    Example("python/callbacks.py", (sys.executable,)),
+    Example("node/callbacks.mjs", ("node",), NODE),
+    Example("php/callbacks.php", ("php", "-S", "127.0.0.1:{port}"), PHP),
+    Example("java/Callbacks.java", QUICK_JAVA, JAVA),
+]
+
+
+# Programs
+
+PATIENCE = 60  #: seconds; a busy machine needs a few for a start of Java
+
+
+@dataclass
+class Program:
+    """One that runs; what it says on stdout comes line by line."""
+
+    process: asyncio.subprocess.Process
+
+    async def line(self) -> str:
+        assert self.process.stdout
+        raw = await self.process.stdout.readline()
+        if not raw:
+            raise AssertionError(f"it ended: {await self.complaint()}")
+        return raw.decode().rstrip("\n")
+
+    async def complaint(self) -> str:
+        assert self.process.stderr
+        return (await self.process.stderr.read()).decode()
+
+    async def rest(self) -> list[str]:
+        assert self.process.stdout
+        return (await self.process.stdout.read()).decode().splitlines()
+
+    def end(self) -> None:
+        """With all that it started: a shell's redis-cli."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def kill(self) -> list[str]:
+        """End it as a power cut would; what it had said by then and nobody had read."""
+        self.end()
+        await self.process.wait()
+        return await self.rest()
+
+
+@asynccontextmanager
+async def running(words: list[str], folder: Path, **environ: str) -> AsyncIterator[Program]:
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        cwd=folder,
+        env=bare() | environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    program = Program(process)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield program
+    finally:
+        program.end()
+        await process.communicate()
+
+
+# Lines that break at the worst moment
+
+
+@dataclass
+class Line:
+    """A connection to Redis that goes dead once a word passes, in one direction or the other."""
+
+    port: int
+    to_server: bytes = b""
+    to_client: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.broken = asyncio.Event()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass(reader, back, self.to_server))
+                both.create_task(self._pass(there, writer, self.to_client))
+        finally:
+            writer.close()
+            back.close()
+
+    async def _pass(
+        self, source: asyncio.StreamReader, to: asyncio.StreamWriter, last: bytes
+    ) -> None:
+        try:
+            while chunk := await source.read(65536):
+                if last and last in chunk:
+                    self.broken.set()
+                if not self.broken.is_set():
+                    to.write(chunk)
+                    await to.drain()
+        except OSError:
+            pass
+        to.close()
+
+
+@asynccontextmanager
+async def line(port: int, **words: bytes) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """The port of such a line, and the event that it has broken."""
+    bad = Line(port, **words)
+    server = await asyncio.start_server(bad.connected, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], bad.broken
+    finally:
+        server.close()
+
+
+# The world around them
+
+
+@dataclass
+class Shop:
+    """The merchant's side: a Redis with the worker beside it, and orders at the gateway."""
+
+    redis: Redis
+    port: int
+    mock: RunningMock
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return self.url_at(self.port)
+
+    def url_at(self, port: int) -> str:
+        return f"redis://reconciler-merchant:pw-merchant@127.0.0.1:{port}"
+
+    def run(self, example: Example, *words: str, port: int = 0) -> Any:
+        url = self.url_at(port or self.port)
+        return running(example.words(*words), self.folder, REDIS_URL=url)
+
+    @asynccontextmanager
+    async def outcomes_until(
+        self, example: Example, **words: bytes
+    ) -> AsyncIterator[tuple[Program, asyncio.Event]]:
+        """The program at a line that breaks at such a word."""
+        async with (
+            line(self.port, **words) as (port, broken),
+            self.run(example, "outcomes", ME, port=port) as program,
+        ):
+            yield program, broken
+
+    def order(self, name: str) -> None:
+        """The buyer orders, and pays at once."""
+        self.mock.ledger.create(name, Money("USD", 599), now_ms())
+
+    async def track(self, name: str) -> None:
+        data = {
+            "paymentRequestId": name,
+            "paymentAmount": {"currency": "USD", "value": "599"},
+            "expiresIn": 600,
+        }
+        fields: dict[Any, Any] = {"type": "payment.track", "data": json.dumps(data)}
+        await self.redis.xadd(KEYS.commands, fields)
+
+    async def told(self, name: str) -> dict[str, str]:
+        """The fields of a payment's success in the stream, once it is there."""
+
+        async def found() -> dict[str, str] | None:
+            entries = await self.redis.xrange(KEYS.outcomes)
+            ids = {fields["id"]: fields for _, fields in entries}
+            return ids.get(f"{CLIENT_ID}:{name}:succeeded")
+
+        fields: dict[str, str] = await until(found)
+        return fields
+
+    async def unacknowledged(self) -> int:
+        return int((await self.redis.xpending(KEYS.outcomes, GROUP))["pending"])
+
+    async def all_acknowledged(self) -> None:
+        async def none_left() -> bool:
+            [group] = await self.redis.xinfo_groups(KEYS.outcomes)
+            return not group["pending"] and group["lag"] == 0
+
+        await until(none_left)
+
+
+def rights_of_a_merchant() -> list[str]:
+    """ACL SETUSER's rules, from the file that is deployed."""
+    text = (ROOT / "deploy" / "users.conf").read_text()
+    found = re.search(r"^user reconciler-merchant on (#\S+) (.*)$", text, re.M)
+    assert found
+    # A selector is one word to ACL SETUSER.
+    return ["on", ">pw-merchant", *re.findall(r"\([^)]*\)|\S+", found[2])]
+
+
+@pytest.fixture
+async def shop(mock: RunningMock, tmp_path: Path) -> AsyncIterator[Shop]:
+    port = free_port()
+    with own_server("--port", str(port), "--bind", "127.0.0.1") as server:
+        redis = Redis.from_url(server.url, decode_responses=True)
+        await redis.execute_command(
+            "ACL", "SETUSER", "reconciler-merchant", *rights_of_a_merchant()
+        )
+        settings = load(environ(server.url, KEYS.prefix, mock.url, OUTCOME_GROUPS=GROUP))
+        stopping = asyncio.Event()
+        worker = asyncio.create_task(run_worker(settings, stopping))
+        yield Shop(redis, port, mock, tmp_path)
+        stopping.set()
+        await worker
+        await redis.aclose()
+
+
+# Merchants
+
+REFUSED = "command.rejected bad-1: mend the program: malformed, paymentAmount: write"
+
+
+@pytest.mark.parametrize("example", MERCHANTS, ids=lambda example: example.file)
+async def test_a_payment_is_tracked_and_its_outcome_handled_once_whenever_the_program_is_killed(
+    shop: Shop, example: Example
+) -> None:
+    if example.file == "python/merchant.py" and not find_spec("worker.outcomes"):
+        pytest.skip("worker.outcomes is still to come")
+    shop.order("paid-1")
+    async with shop.run(example, "track", "paid-1", "USD", "599") as program:
+        assert re.fullmatch("[0-9]+-[0-9]+", await program.line())
+        assert await program.process.wait() == 0, await program.complaint()
+    first = await shop.told("paid-1")
+
+    async with shop.outcomes_until(example, to_client=b"payment.succeeded") as (program, broken):
+        await broken.wait()
+        assert await program.kill() == [], "it was killed before it knew"
+    assert await shop.unacknowledged() == 1
+
+    async with shop.outcomes_until(example, to_server=b"XACK") as (program, broken):
+        assert await program.line() == "payment.succeeded paid-1: deliver"
+        await broken.wait()
+        assert await program.kill() == [], "it was killed before it could say so"
+    assert await shop.unacknowledged() == 1
+
+    data = json.loads(first["data"])
+    older = data | {"id": f"{first['id']}.old", "data": data["data"] | {"seq": 1}}
+    for again in (data, older):
+        fields: dict[Any, Any] = first | {"id": again["id"], "data": json.dumps(again)}
+        await shop.redis.xadd(KEYS.outcomes, fields)
+    async with shop.run(example, "track", "bad-1", "usd", "599") as program:
+        assert await program.process.wait() == 0, await program.complaint()
+    async with shop.run(example, "outcomes", ME) as program:
+        assert (await program.line()).startswith(REFUSED)
+        await shop.all_acknowledged()
+        assert await program.kill() == [], "nothing is handled twice"
+
+
+# Receivers of callbacks
+
+NEW, OLD, FOREIGN = (f"whsec_{b64encode(bytes([n]) * 32).decode()}" for n in (1, 2, 3))
+ID = f"{CLIENT_ID}:paid-1:succeeded"
+EVENT = {
+    "specversion": "1.0",
+    "id": ID,
+    "type": "payment.succeeded",
+    "data": {"reference": 'Bücher "支付"', "paymentRequestId": "paid-1", "clientId": CLIENT_ID},
+}
+BODY = json.dumps(EVENT, ensure_ascii=False)
+
+
+def signed(secret: str = NEW, age: timedelta = timedelta(), **changed: str) -> dict[str, str]:
+    """The headers of a callback, as the standard's own package signs it."""
+    at = datetime.now(UTC) - age
+    names = {name.replace("_", "-"): value for name, value in changed.items()}
+    return {
+        "webhook-id": ID,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(ID, at, BODY),
+        "content-type": "application/cloudevents+json",
+    } | names
+
+
+def without(name: str) -> dict[str, str]:
+    return {n: value for n, value in signed().items() if n != name}
+
+
+def genuine() -> dict[str, dict[str, str]]:
+    both = f"{signed(FOREIGN)['webhook-signature']} {signed()['webhook-signature']}"
+    return {
+        "new secret": signed(),
+        "old secret": signed(OLD),
+        "one of two signatures": signed(webhook_signature=both),
+        "a minute on its way": signed(age=timedelta(minutes=1)),
+    }
+
+
+def forged() -> dict[str, tuple[dict[str, str], str]]:
+    return {
+        "another body": (signed(), BODY.replace("succeeded", "cancelled")),
+        "another id": (signed(webhook_id=f"{ID}.2"), BODY),
+        "another time": (signed(webhook_timestamp=str(int(time.time()) + 9)), BODY),
+        "foreign secret": (signed(FOREIGN), BODY),
+        "ten minutes old": (signed(age=timedelta(minutes=10)), BODY),
+        "from the future": (signed(age=timedelta(minutes=-10)), BODY),
+        "no time": (without("webhook-timestamp"), BODY),
+        "no id": (without("webhook-id"), BODY),
+        "not signed": (without("webhook-signature"), BODY),
+        "empty signature": (signed(webhook_signature="v1,"), BODY),
+        "odd signature": (signed(webhook_signature="v1,é v2 , v1"), BODY),
+        "odd time": (signed(webhook_timestamp="now"), BODY),
+    }
+
+
+@pytest.mark.parametrize("example", RECEIVERS, ids=lambda example: example.file)
+async def test_a_callback_is_taken_when_it_is_signed_by_the_reconciler_and_only_then(
+    example: Example, tmp_path: Path
+) -> None:
+    port = free_port()
+    words = [word.format(port=port) for word in example.words()]
+    settings = {"CALLBACK_SECRETS": f"{NEW},{OLD}", "PORT": str(port)}
+    url = f"http://127.0.0.1:{port}/callbacks"
+    async with running(words, tmp_path, **settings) as program, ClientSession() as session:
+        await until(partial(listens, port), PATIENCE)
+        for why, (headers, body) in forged().items():
+            assert await posted(session, url, headers, body) == 401, why
+        for why, headers in genuine().items():
+            assert await posted(session, url, headers, BODY) == 204, why
+        said = [said for said in await program.kill() if said != "listening"]
+        assert said == ["payment.succeeded paid-1"] * len(genuine())
+
+
+async def posted(session: ClientSession, url: str, headers: dict[str, str], body: str) -> int:
+    async with session.post(url, data=body.encode(), headers=headers) as response:
+        return response.status
+
+
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
