@@ -40,8 +40,8 @@ def seconds(*delays: float) -> tuple[Ms, ...]:
 class Policy:
     """The patience of one account: every delay and limit that `decide` knows."""
 
-    #: In store the vendor advises to wait 5 s and then to ask every 3 s. Later a seventh of the age:
-    #: docs/schedule.md shows what that costs and brings beside other schedules.
+    #: In store the vendor advises to wait 5 s and then to ask every 3 s; later every seventh of the
+    #: age. docs/schedule.md shows what that costs and brings beside other schedules.
     inquiry_delays: Sequence[Ms] = seconds(
         *(5, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 8, 8, 10, 10, 12, 12, 15, 15, 20, 20, 30)
     )

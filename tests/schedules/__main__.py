@@ -42,7 +42,7 @@ def main() -> int:
     bench = _bench(args.payments, args.processes)
     print("\n".join(report(bench, every=args.all)))
     if args.json:
-        args.json.write_text(json.dumps(_as_json(bench), indent=1) + "\n")
+        args.json.write_text(json.dumps(as_json(bench), indent=1) + "\n")
     if args.write:
         _write("\n".join(report(bench)))
     for file in [args.png] * bool(args.png) + [DOCS / "schedule.png"] * args.write:
@@ -92,7 +92,8 @@ def report(bench: Bench, every: bool = False) -> Iterator[str]:
         yield from text.knobs(table)
 
 
-def _as_json(bench: Bench) -> dict[str, Any]:
+def as_json(bench: Bench) -> dict[str, Any]:
+    """All figures, for machines."""
     return {
         "payments": bench.payments,
         "schedule": [delay / SECOND for delay in knobs.DEFAULT],

@@ -25,7 +25,7 @@ ENOUGH = 0.05  #: a peer that sees fewer of the payments to their end has no gro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """A schedule on some payments. Lags are seconds from an end at the gateway until it is known."""
+    """A schedule on some payments. A lag: seconds from an end at the gateway until it is known."""
 
     inquiries: float  #: a payment, until its end is known
     later: float  #: a payment, after it
