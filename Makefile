@@ -14,7 +14,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz outage mutate bench
+.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz outage mutate bench bench-schedule
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -35,6 +35,7 @@ help:
 	@echo "make format   put the code in order"
 	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, outage, mutate: see docs/reliability.md"
 	@echo "make bench    what a receiver, a worker and Redis carry on this machine"
+	@echo "make bench-schedule   when to ask: lag and inquiries beside other schedules"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
 
@@ -71,6 +72,12 @@ failover: .venv/test-installed
 # What one machine carries: the figures for docs/operate.md.
 bench: .venv/test-installed
 	@.venv/bin/python -m tests.sizing $(ARGS)
+
+# When to ask: docs/schedule.md. ARGS="--write" renews it, ARGS="--all" prints every workload.
+bench-schedule: .venv-bench/installed
+	@mkdir -p build
+	@.venv-bench/bin/python -m tests.schedules \
+		--json build/schedule.json --png build/schedule.png $(ARGS)
 
 # What an outage writes to the log. FORM: refuse, hang, error (the gateway), redis, forged.
 FORM ?= refuse
@@ -134,6 +141,10 @@ covered-tests-on-%: $$(call venv,$$*)/test-installed
 	@.ci/install $(@D) $< $(or $(call python,$(MAIN)),$(python3))
 	@touch $@
 
+.venv-bench/installed: requirements-bench.lock pyproject.toml
+	@.ci/install $(@D) $< $(or $(call python,$(MAIN)),$(python3))
+	@touch $@
+
 # One lock for every platform and Python: what runs; with metrics; what the demo needs; what tests need.
 lock:
 	$(call compile,requirements.lock)
@@ -141,6 +152,7 @@ lock:
 	$(call compile,requirements-demo.lock,--extra demo)
 	$(call compile,requirements-test.lock,--extra test)
 	$(call compile,requirements-mutate.lock,--extra mutate)
+	$(call compile,requirements-bench.lock,--extra bench)
 compile = uv pip compile -q pyproject.toml --group pyproject.toml:build $(2) --output-file $(1) \
 	--upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"

@@ -40,8 +40,11 @@ def seconds(*delays: float) -> tuple[Ms, ...]:
 class Policy:
     """The patience of one account: every delay and limit that `decide` knows."""
 
-    #: In store the vendor advises an inquiry every 2 to 3 s at first.
-    inquiry_delays: Sequence[Ms] = seconds(2, *[3] * 7, *[5] * 3, 10, 10, 15, 20, 30)
+    #: In store the vendor advises to wait 5 s and then to ask every 3 s; later every seventh of the
+    #: age. docs/schedule.md shows what that costs and brings beside other schedules.
+    inquiry_delays: Sequence[Ms] = seconds(
+        *(5, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 8, 8, 10, 10, 12, 12, 15, 15, 20, 20, 30)
+    )
     confirming_delays: Sequence[Ms] = seconds(60, 300, 900, 3600)
     cancel_delays: Sequence[Ms] = seconds(2, 3, 5, 10, 30, 60, 120, 300, 600)
     aftercare_delays: Sequence[Ms] = seconds(60, 600, 3600, 86400)

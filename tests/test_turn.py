@@ -59,7 +59,7 @@ def test_a_tracked_payment_is_asked_about_within_seconds() -> None:
     payment = decision.payment
     assert (payment.status, payment.next_act) == (Status.PENDING, Act.INQUIRE)
     assert payment.next_at is not None
-    assert roughly(payment.next_at - T0 - 5, 2 * SECOND)
+    assert roughly(payment.next_at - T0 - 5, POLICY.inquiry_delays[0])
     assert (payment.tracked_at, payment.updated_at) == (T0 + 5, T0 + 5)
     assert decision.events == ()
 

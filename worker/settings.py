@@ -269,7 +269,7 @@ class Settings:
     schedule: tuple[Ms, ...] = setting(
         "RECONCILER_SCHEDULE",
         values.schedule,
-        "2,3,3,3,3,3,3,3,5,5,5,10,10,15,20,30",
+        "5,3,3,3,3,3,3,3,4,4,5,5,6,6,8,8,10,10,12,12,15,15,20,20,30",
         "Delays in seconds between inquiries; the last one repeats.",
     )
     pending_schedule: tuple[Ms, ...] = setting(

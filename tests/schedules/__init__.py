@@ -1,0 +1,1 @@
+"""How soon an end is known, and what that costs in inquiries: our schedule beside others."""
