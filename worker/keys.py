@@ -27,6 +27,10 @@ class Keys:
         """Digests of the notifications received, so that a resend is known as one."""
         return self._name(f"heard:{key}")
 
+    def delivery(self, lane: str) -> str:
+        """What is to be sent one after the other, see `worker.deliveries`."""
+        return self._name(f"delivery:{lane}")
+
     def job(self, key: str) -> str:
         """The id of a payment's one arq job."""
         return f"{self.prefix}:{key}"
@@ -71,6 +75,15 @@ class Keys:
     @property
     def quarantine(self) -> str:
         return self._name("quarantine")
+
+    @property
+    def deliveries(self) -> str:
+        """Lanes with something to send; the score is when to try next."""
+        return self._name("deliveries")
+
+    @property
+    def dead_deliveries(self) -> str:
+        return self._name("deliveries:dead")
 
     @property
     def canary(self) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from jobs.model import Ms, OnTimeout
 from worker import secrecy, values
+from worker.endpoints import AllowedHosts, allowed_hosts
 from worker.environment import (
     EVERYTHING,
     BadSettings,
@@ -91,6 +92,32 @@ class Account:
         "604800",
         "How long a bank may take to confirm a payment that the buyer has made.",
     )
+    callback_secrets: tuple[bytes, ...] = setting(
+        "CALLBACK_SECRETS",
+        values.webhook_secrets,
+        "",
+        "What signs callbacks: whsec_ and the base64 of 24 to 64 random bytes. While you change it,"
+        " the new one and the old one, separated by a comma or a newline.",
+        secret=True,
+        need=Need.GATEWAY,
+    )
+    callback_allowed_hosts: AllowedHosts = setting(
+        "CALLBACK_ALLOWED_HOSTS",
+        allowed_hosts,
+        "",
+        "Where a payment's callbackUrl may lead, separated by commas: shop.example.com,"
+        " *.example.com, shop.example.com:8443. Addresses inside are refused, but for those named"
+        " here, as 10.1.2.3 or 10.1.0.0/16.",
+        need=Need.GATEWAY,
+    )
+    notify_forward_url: str | None = setting(
+        "NOTIFY_FORWARD_URL",
+        values.optional(values.forward_url),
+        "",
+        "Where each verified notification is passed on unchanged: your own receiver, as in"
+        " http://shop.internal/notify.",
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
+    )
 
     @property
     def sandbox(self) -> bool:
@@ -106,6 +133,8 @@ class Settings:
     accounts: Mapping[str, Account] = field(repr=False)
     #: By client id and version; empty where the process believes nobody.
     public_keys: "Mapping[str, Mapping[int, RSAPublicKey]]" = field(repr=False)
+    #: Where notifications are passed on, by client id; known to receiver and worker.
+    forward_urls: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     # Redis
     redis_url: str = setting(
@@ -410,7 +439,9 @@ def survey(
     believed = {client_id: account["public_keys"]} if "public_keys" in account else {}
     whole = bool(need & Need.GATEWAY and declared(Account).keys() <= account.keys() and client_id)
     accounts = {client_id: Account(client_id=client_id, **account)} if whole else {}
-    settings = Settings(accounts=accounts, public_keys=believed, **common)
+    forward = account["notify_forward_url"]
+    forwards = {client_id: forward} if forward else {}
+    settings = Settings(accounts=accounts, public_keys=believed, forward_urls=forwards, **common)
     return settings, [secrecy.mask(fault) for fault in environment.faults]
 
 
@@ -441,6 +472,13 @@ def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
                 f"ALIPAY_NOTIFY_URL: the gateway signs {called}, the receiver believes only"
                 f" {' and '.join(believed)}: set ALIPAY_NOTIFY_PATH or ALIPAY_NOTIFY_SIGNED_PATH"
             )
+    callbacks = [
+        found[name] for name in ("callback_secrets", "callback_allowed_hosts") if name in found
+    ]
+    if len(callbacks) == 2 and len(set(map(bool, callbacks))) == 2:
+        yield "CALLBACK_SECRETS and CALLBACK_ALLOWED_HOSTS belong together: set both or none"
+    if found.get("notify_forward_url") and found["notify_forward_url"] == found.get("notify_url"):
+        yield "NOTIFY_FORWARD_URL: this is our own ALIPAY_NOTIFY_URL; give that of your system"
     if "private_key" in found:
         ours = found["private_key"].public_key().public_numbers()
         for version, key in found.get("public_keys", {}).items():

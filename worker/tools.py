@@ -9,6 +9,7 @@ from jobs.model import OnTimeout
 from jobs.schedule import Policy
 from jobs.tools import Account, Tools
 from worker import connect
+from worker.callbacks import checker
 from worker.gateway import HttpGateway, open_session
 from worker.keys import Keys
 from worker.logs import log
@@ -63,4 +64,5 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
             )
             for client_id, account in settings.accounts.items()
         }
-        yield Tools(store=store, accounts=accounts, log=log), store
+        callbacks = checker(settings.accounts)
+        yield Tools(store=store, accounts=accounts, log=log, callbacks=callbacks), store
