@@ -432,6 +432,7 @@ def survey(
     account = environment.read(Account, need)
     environment.look_for_misspelt((Settings, Account), need)
     environment.faults += _contradictions(common | account)
+    environment.faults += _at_odds(common | account)
     environment.faults += _open_to_others(common, need)
     common = {"client_id": "", "redis_url": ""} | defaults(Settings) | common
     account = defaults(Account) | account
@@ -472,13 +473,6 @@ def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
                 f"ALIPAY_NOTIFY_URL: the gateway signs {called}, the receiver believes only"
                 f" {' and '.join(believed)}: set ALIPAY_NOTIFY_PATH or ALIPAY_NOTIFY_SIGNED_PATH"
             )
-    callbacks = [
-        found[name] for name in ("callback_secrets", "callback_allowed_hosts") if name in found
-    ]
-    if len(callbacks) == 2 and len(set(map(bool, callbacks))) == 2:
-        yield "CALLBACK_SECRETS and CALLBACK_ALLOWED_HOSTS belong together: set both or none"
-    if found.get("notify_forward_url") and found["notify_forward_url"] == found.get("notify_url"):
-        yield "NOTIFY_FORWARD_URL: this is our own ALIPAY_NOTIFY_URL; give that of your system"
     if "private_key" in found:
         ours = found["private_key"].public_key().public_numbers()
         for version, key in found.get("public_keys", {}).items():
@@ -487,3 +481,12 @@ def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:
                     f"ALIPAY_PUBLIC_KEYS: version {version} is the public half of your own"
                     " ALIPAY_PRIVATE_KEY: give the gateway's key, which its dashboard shows"
                 )
+
+
+def _at_odds(found: Mapping[str, Any]) -> Iterator[str]:
+    """The same of what is sent to the merchant's own systems."""
+    names = ("callback_secrets", "callback_allowed_hosts")
+    if len({bool(found[name]) for name in names if name in found}) == 2:
+        yield "CALLBACK_SECRETS and CALLBACK_ALLOWED_HOSTS belong together: set both or none"
+    if found.get("notify_forward_url") and found["notify_forward_url"] == found.get("notify_url"):
+        yield "NOTIFY_FORWARD_URL: this is our own ALIPAY_NOTIFY_URL; give that of your system"

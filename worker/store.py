@@ -209,8 +209,8 @@ class Store:
     async def collect(
         self, lease: Ms, most: int, each: int, look: int, groups: Mapping[str, Sequence[int]]
     ) -> tuple[list[tuple[str, str, bytes]], Ms | None]:
-        """Lane, group and entry of the deliveries that are due, held for `lease`; and how long it is
-        until the next one is due, None if there is none.
+        """Lane, group and entry of the deliveries that are due, held for `lease`; and how long
+        until the next one is, None if there is none.
 
         `most` of them, and no more of a group than `each`; `groups` says how many are in hand of
         one, and how many milliseconds one takes.
