@@ -178,8 +178,8 @@ def _address(name: str) -> Address | None:
 
 # Addresses
 
-#: Beyond what Python calls not global: machines of the provider's own that look like any other.
-_PROVIDERS = (ipaddress.ip_network("168.63.129.16/32"),)
+#: Beyond what every Python calls private: where some clouds keep their metadata.
+_PROVIDERS = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
 #: IPv4 addresses inside of IPv6 ones: RFC 6052, and its successor for local use.
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 
