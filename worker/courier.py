@@ -145,7 +145,9 @@ class Courier:
             delivery = deliveries.read(taken.entry.decode())
         except (Damaged, UnicodeDecodeError):
             await self._store.settle(taken.lane, taken.entry, Fate.DEAD, "unreadable", 0)
-            log.error("delivery.dead", lane=taken.lane[:200], fault="unreadable", count=1)
+            kind = taken.lane.partition(":")[0][:20]
+            said = {"delivery": kind, "lane": taken.lane[:200], "fault": "unreadable", "count": 1}
+            log.error("delivery.dead", **said)
             return
         if client_id not in self._settings.accounts:
             log.error("account.unknown", client_id=client_id, payment_request_id=delivery.about)
