@@ -531,6 +531,19 @@ async def test_what_nobody_of_us_wrote_is_kept_aside_and_holds_up_nothing(
     assert await bench.redis.zcard(bench.keys.deliveries) == 0
 
 
+async def test_what_another_version_wrote_is_left_for_it(
+    bench: Bench, endpoint: Endpoint, log_lines: list[EventDict]
+) -> None:
+    await bench.redis.rpush(bench.keys.delivery(LANE), '{"v":2}')  # type: ignore[misc]
+    await bench.redis.zadd(bench.keys.deliveries, {LANE: 1})
+    await deliver(bench, settings_of(endpoint.host), rounds=12)
+    assert await dead(bench) == []
+    assert {line["event"] for line in log_lines if line["log_level"] == "error"} == {
+        "record.unreadable"
+    }
+    assert await bench.redis.llen(bench.keys.delivery(LANE)) == 1  # type: ignore[misc]
+
+
 # What outlives what
 
 

@@ -21,7 +21,7 @@ from jobs.deliveries import Attempt, Fate, Next, next_try
 from jobs.model import Ms
 from jobs.schedule import DAY, MINUTE, SECOND
 from worker import callbacks, deliveries
-from worker.deliveries import Damaged, Delivery, Kind
+from worker.deliveries import Damaged, Delivery, Kind, OtherVersion
 from worker.endpoints import RefusedAddress
 from worker.logs import log
 from worker.outage import Outage
@@ -35,7 +35,7 @@ ATTEMPT_SECONDS = 15.0  #: for all of it: look-up, connection, TLS, answer
 #: How long a lane is held: longer than an attempt and writing down what became of it.
 HELD_FOR: Ms = 30 * SECOND
 POLL_SECONDS = 0.5  #: how soon what was written meanwhile is seen
-UNKNOWN_AGAIN: Ms = MINUTE  #: for an account without settings here: somebody may add them
+UNKNOWN_AGAIN: Ms = MINUTE  #: for what is another's: of an account without settings here, say
 MAX_ANSWER_BYTES = 4096  #: read, so that the connection can be used again; nobody looks at them
 USUAL_MS = 100.0  #: that an attempt takes, until it is known
 
@@ -143,16 +143,19 @@ class Courier:
         try:
             kind, client_id, _ = taken.where
             delivery = deliveries.read(taken.entry.decode())
+        except OtherVersion as fault:
+            log.error("record.unreadable", client_id=client_id, fault=str(fault))
+            await self._leave(taken)
+            return
         except (Damaged, UnicodeDecodeError):
             await self._store.settle(taken.lane, taken.entry, Fate.DEAD, "unreadable", 0)
-            kind = taken.lane.partition(":")[0][:20]
-            said = {"delivery": kind, "lane": taken.lane[:200], "fault": "unreadable", "count": 1}
+            word = taken.lane.partition(":")[0][:20]
+            said = {"delivery": word, "lane": taken.lane[:200], "fault": "unreadable", "count": 1}
             log.error("delivery.dead", **said)
             return
         if client_id not in self._settings.accounts:
             log.error("account.unknown", client_id=client_id, payment_request_id=delivery.about)
-            wait = (UNKNOWN_AGAIN, taken.entry)
-            await self._store.settle(taken.lane, taken.entry, Fate.AGAIN, "", 0, wait)
+            await self._leave(taken)
             return
         began = time.monotonic()
         attempt = await self._attempt(kind, client_id, delivery)
@@ -160,6 +163,11 @@ class Courier:
         known = self._takes.get(taken.group, took)
         self._takes[taken.group] = (3 * known + took) / 4
         await self._settle(taken, delivery.tried(), attempt, round(took))
+
+    async def _leave(self, taken: Taken) -> None:
+        """For another worker, which may be able to send it."""
+        wait = (UNKNOWN_AGAIN, taken.entry)
+        await self._store.settle(taken.lane, taken.entry, Fate.AGAIN, "", 0, wait)
 
     async def _attempt(self, kind: Kind, client_id: str, delivery: Delivery) -> Attempt:
         account = self._settings.accounts[client_id]

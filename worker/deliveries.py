@@ -13,6 +13,8 @@ from typing import Any
 
 from jobs.model import Ms
 
+VERSION = 1  #: of an entry; the scripts know it, too
+
 
 class Kind(StrEnum):
     CALLBACK = "callback"
@@ -40,6 +42,10 @@ class Damaged(ValueError):
     """An entry that nobody of us wrote like this."""
 
 
+class OtherVersion(Damaged):
+    """An entry of another version of this software: it is left for that."""
+
+
 def callback_lane(key: str) -> str:
     """The lane of the payment `key`."""
     return f"{Kind.CALLBACK}:{key}"
@@ -60,7 +66,7 @@ def parse_lane(lane: str) -> tuple[Kind, str, str]:
 
 def write(delivery: Delivery) -> str:
     """As it waits. The scripts find `at` and `seq` at its beginning, and read `url`."""
-    said: dict[str, Any] = {"v": 1, "at": delivery.at, "seq": delivery.seq, "id": delivery.id}
+    said: dict[str, Any] = {"v": VERSION, "at": delivery.at, "seq": delivery.seq, "id": delivery.id}
     said |= {"about": delivery.about, "tries": delivery.tries}
     if delivery.url:
         said["url"] = delivery.url
@@ -77,8 +83,8 @@ def read(text: str) -> Delivery:
     """The delivery in an entry, or `Damaged`."""
     try:
         said = json.loads(text)
-        if said["v"] != 1:
-            raise Damaged("another version wrote it")
+        if said["v"] != VERSION:
+            raise OtherVersion("another version wrote it")
         raw = said.get("raw")
         return Delivery(
             id=str(said["id"]),
@@ -90,5 +96,7 @@ def read(text: str) -> Delivery:
             url=str(said.get("url", "")),
             headers=tuple((str(name), str(value)) for name, value in said.get("headers", ())),
         )
+    except OtherVersion:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise Damaged(f"it cannot be read: {type(fault).__name__}") from None

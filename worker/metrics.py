@@ -226,7 +226,7 @@ def _took(event: str, endpoint: str) -> Rule:
 
 
 def _delivery(event: str, result: str) -> Rule:
-    labels = {"delivery": Field("delivery"), "result": result}
+    labels: dict[str, str | Field] = {"delivery": Field("delivery"), "result": result}
     return Rule(event=event, metric="deliveries_total", labels=labels)
 
 
