@@ -1,6 +1,6 @@
 """What a job is given: the shells in `worker/` fulfil these, and jobs know nothing else."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -114,11 +114,17 @@ class Account:
     brake: int  #: misses in a row from which timeouts are not cancelled; 0: never
 
 
+def no_callbacks(_client_id: str, _url: str) -> str:
+    return "no callback hosts are allowed here"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     store: Store
     accounts: Mapping[str, Account]
     log: Log
+    #: By client id and URL, why outcomes are not called back there; empty if they may be.
+    callbacks: Callable[[str, str], str] = no_callbacks
 
     def policy(self, loaded: Loaded) -> Policy:
         """The account's policy, with its brake as it stands."""

@@ -22,6 +22,7 @@ LASTING = {
     "ReconcilerRedisMemory",
     "ReconcilerRecordUnreadable",
     "ReconcilerOutcomesNotRead",
+    "ReconcilerDeliveriesBehind",
 }
 #: What of it must have lasted for five minutes.
 SLOW = {
@@ -29,6 +30,7 @@ SLOW = {
     "ReconcilerOpenTooLong",
     "ReconcilerRedisMemory",
     "ReconcilerOutcomesNotRead",
+    "ReconcilerDeliveriesBehind",
 }
 UNTOLD = {"ReconcilerNotificationsMissing"}
 #: What was logged in the last quarter of an hour.
@@ -41,6 +43,7 @@ LOGGED = {
     "ReconcilerRedisUnsafe",
     "ReconcilerDataLost",
     "ReconcilerCommandsDead",
+    "ReconcilerDeliveriesDead",
     "ReconcilerProcessStalled",
     "ReconcilerOutOfFiles",
     "ReconcilerReceiverCrowded",

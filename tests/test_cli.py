@@ -133,7 +133,7 @@ def test_every_command_explains_itself(line: Line, words: str) -> None:
         "doctor --role merchant",
         "resolve order-1 --as succeeded",
         "resolve order-1 --as lost --reason x",
-        "replay callbacks --all",
+        "replay outcomes --all",
         "mock-notify http://127.0.0.1:1/notify",
         "keys",
         "keys generate --bits 1024",
@@ -441,6 +441,22 @@ def test_replay_lists_what_would_happen_and_then_does_it(line: Line) -> None:
     code, out, _ = line("replay", "commands", "--since", "1h", "--json")
     assert (code, [row["done"] for row in json.loads(out)]) == (0, [True, False])
     assert line.redis.xlen(line.keys.commands) == 1
+
+
+def test_replay_sends_again_what_nobody_took(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    lane = f"callback:{CLIENT_ID}:order-1"
+    entry = {"v": 1, "at": 1, "seq": 7, "id": f"{CLIENT_ID}:order-1:succeeded", "about": "order-1"}
+    entry |= {"tries": 10, "url": "https://shop.example/hook", "body": "{}"}
+    letter = {"lane": lane, "paymentRequestId": "order-1", "fault": "http_500"}
+    line.redis.xadd(line.keys.dead_deliveries, letter | {"entry": json.dumps(entry)})
+    code, out, err = line("replay", "callbacks", "--all", "--dry-run")
+    assert (code, err) == (0, "")
+    assert f"would be sent again: {CLIENT_ID}:order-1:succeeded" in out
+    assert line("replay", "forwards", "--all")[1].endswith("0 taken up, 0 left\n")
+    code, out, _ = line("replay", "callbacks", "--reason", "http_500", "--json")
+    assert (code, [row["done"] for row in json.loads(out)]) == (0, [True])
+    assert line.redis.llen(line.keys.delivery(lane)) == 1
 
 
 def test_to_leave_one_that_was_named_is_a_failure(line: Line) -> None:

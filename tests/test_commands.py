@@ -213,7 +213,7 @@ MALFORMED: list[tuple[object, str]] = [
     (TRACK | {"reference": 7}, REFERENCE),
     (TRACK | {"reference": None}, REFERENCE),
     (TRACK | {"callbackUrl": "https://shop.example/hook"}, CALLBACK),
-    (TRACK | {"callbackUrl": 7}, CALLBACK),
+    (TRACK | {"callbackUrl": 7}, "callbackUrl: write a URL"),
 ]
 
 

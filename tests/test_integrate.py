@@ -38,6 +38,7 @@ def fields_of_data() -> set[str]:
     return set(SCHEMAS["PaymentData"]["properties"])
 
 
+TO_COME_EVENTS = {word for word in TO_COME if word != "payment.submit"}
 TABLES: dict[str, Callable[[], set[str]]] = {
     "`type` | `data`": lambda: set(commands._FIELDS) | {"payment.submit"},
     "`data.reason` | it means": vocabulary.rejections,
@@ -48,7 +49,6 @@ TABLES: dict[str, Callable[[], set[str]]] = {
     "`data.marks`": vocabulary.marks,
     "field of `data`": fields_of_data,
 }
-TO_COME_EVENTS = {word for word in TO_COME if word != "payment.submit"}
 
 
 @pytest.mark.parametrize("head", TABLES)

@@ -197,12 +197,16 @@ async def test_every_answer_begins_with_the_time_of_redis(bench: Bench, payment:
         "claim": ([KEY, "inbox", "open", "brake"], [KEY, "c", "", 1]),
         "census": (["open"], ["payment:", "0", 10, 0, 1]),
         "hours": (["outcomes"], ["0-0", 10, "payment.succeeded"]),
+        "collect": (["deliveries"], ["lane:", 1, 1, 1, 1, "{}"]),
         "due": (["queue"], [1, 0, 10]),
         "erase": (["p", "t", "open", "inbox", "parked"], [KEY, 1]),
         "overdue": (["open", "queue", "swept"], ["prefix", 500, 0, 10]),
         "rearm": (["open", "queue"], [KEY, "prefix"]),
+        "redeliver": (["dead", "deliveries", "lane"], ["1-0", "lane", "{}", 0]),
+        "settle": (["deliveries", "lane", "dead"], ["lane", "{}", "delivered", "", 1]),
         "stuck": (["open", "stuck"], ["payment:", "timeline:", 0, 0, 10, 10, 10]),
         "told": (["stuck"], [KEY]),
+        "waiting": (["deliveries"], ["lane:", 1]),
         "unpark": (["parked", "inbox", "p", "q"], [KEY, 1, "c", "r"]),
     }
     for name, (keys, args) in calls.items():

@@ -30,6 +30,11 @@ COMPLETE = {
     "ALIPAY_PUBLIC_KEYS": PUBLIC,
 }
 
+CALLBACKS = {
+    "CALLBACK_SECRETS": "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw",
+    "CALLBACK_ALLOWED_HOSTS": "shop.example.com",
+}
+
 
 def settings(**changes: str) -> Settings:
     return load(COMPLETE | changes)
@@ -101,13 +106,15 @@ def test_a_directory_in_place_of_the_file_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS if setting.secret])
 def test_every_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
-    secret.write_text(COMPLETE.get(name, "a-token-of-20-signs!") + "\n")
-    environ = {k: v for k, v in COMPLETE.items() if k != name}
-    direct = load(COMPLETE | {name: secret.read_text()})
+    with_callbacks = COMPLETE | CALLBACKS
+    secret.write_text(with_callbacks.get(name, "a-token-of-20-signs!") + "\n")
+    environ = {k: v for k, v in with_callbacks.items() if k != name}
+    direct = load(with_callbacks | {name: secret.read_text()})
     by_file = load(environ | {name + "_FILE": str(secret)})
     assert (by_file.redis_url, by_file.admin_token) == (direct.redis_url, direct.admin_token)
     [ours], [theirs] = by_file.accounts.values(), direct.accounts.values()
     assert ours.agent_token == theirs.agent_token
+    assert ours.callback_secrets == theirs.callback_secrets == (b"0" * 24,)
     assert private_text(ours.private_key) == private_text(theirs.private_key)
     assert ours.public_keys[1].public_numbers() == theirs.public_keys[1].public_numbers()
 

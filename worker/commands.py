@@ -7,8 +7,8 @@ A command that cannot be read goes to the dead stream with the reason, is answer
 import asyncio
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -19,7 +19,7 @@ from jobs.commands import carry_out
 from jobs.model import Ms, OnTimeout, Rejected
 from jobs.news import Ask, Order, Track
 from jobs.schedule import DAY, SECOND
-from jobs.tools import Tools
+from jobs.tools import Tools, no_callbacks
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
@@ -56,9 +56,17 @@ class BadCommand(Exception):
 
 
 def read_command(
-    type_: str, data: str, id_: str, at: Ms, accounts: Collection[str]
+    type_: str,
+    data: str,
+    id_: str,
+    at: Ms,
+    accounts: Collection[str],
+    callbacks: Callable[[str, str], str] = no_callbacks,
 ) -> Track | Order:
-    """The command in `data` (JSON), written at `at`; `BadCommand` if it cannot be carried out."""
+    """The command in `data` (JSON), written at `at`; `BadCommand` if it cannot be carried out.
+
+    `callbacks` is that of `jobs.tools.Tools`.
+    """
     if type_ not in _FIELDS:
         known = ", ".join(_FIELDS)
         raise BadCommand("unknown_type", f"type {type_[:64]!r} is unknown: write one of {known}")
@@ -75,7 +83,9 @@ def read_command(
         raise
     try:
         if type_ == "payment.track":
-            return _track(said, id_, at, client_id, request_id)
+            callback_url = _callback_url(said, client_id, callbacks)
+            track = _track(said, id_, at, client_id, request_id)
+            return replace(track, callback_url=callback_url)
         return Order(
             ask=Ask(type_),
             id=id_,
@@ -147,8 +157,6 @@ def _track(said: Mapping[str, Any], id_: str, at: Ms, client_id: str, request_id
             "malformed",
             'paymentAmount: write {"currency": "USD", "value": "599"}, in the smallest unit',
         ) from None
-    if said.get("callbackUrl"):
-        raise BadCommand("malformed", "callbackUrl: no callback hosts are allowed here")
     return Track(
         id=id_,
         at=at,
@@ -208,6 +216,18 @@ def _reference(said: Mapping[str, Any]) -> str:
     return value
 
 
+def _callback_url(
+    said: Mapping[str, Any], client_id: str, callbacks: Callable[[str, str], str]
+) -> str:
+    value = said.get("callbackUrl", "")
+    if value == "":
+        return ""
+    why_not = callbacks(client_id, value) if isinstance(value, str) else "write a URL"
+    if why_not:
+        raise BadCommand("malformed", f"callbackUrl: {why_not}")
+    return str(value)
+
+
 def _text(said: Mapping[str, Any], name: str, limit: int) -> str:
     value = said.get(name, "")
     if not isinstance(value, str) or len(value) > limit:
@@ -221,7 +241,8 @@ def _text(said: Mapping[str, Any], name: str, limit: int) -> str:
 async def execute(type_: str, data: str, id_: str, at: Ms, tools: Tools) -> bool:
     """The one code path of every command. False: its payment is not tracked yet, try again."""
     with bound_contextvars(command_id=id_):
-        return await carry_out(read_command(type_, data, id_, at, tools.accounts), tools)
+        command = read_command(type_, data, id_, at, tools.accounts, tools.callbacks)
+        return await carry_out(command, tools)
 
 
 def rejection_of(bad: BadCommand, type_: str, id_: str) -> Rejected:

@@ -29,6 +29,7 @@ class Entry:
 PAYMENT = "client_id payment_request_id"
 COMMAND = f"command command_id {PAYMENT}"
 REQUEST = f"peer ms {PAYMENT} kind result reason bytes body_sha256 key_version age_ms"
+DELIVERY = f"delivery {PAYMENT} delivery_id host attempt ms"
 DUPLICATES = ("result", "duplicate")  #: who has caught one may send it for ever
 
 #: Added to any line that is written in their reach.
@@ -94,7 +95,7 @@ FIELDS: Mapping[str, str] = {
     "code": "the gateway's code in it, or the value that does not match",
     "why": "the cause in a word: timeout, not_connected, http_503, untrusted_..., a mark, ...",
     "in_a_row": "how many had no answer by now",
-    "attempt": "the number of this cancel",
+    "attempt": "the number of this cancel, or of this try to deliver",
     # Requests to the receiver
     "peer": "the address that the connection comes from",
     "kind": "the notification's notifyType; empty where it has none that can be read",
@@ -114,6 +115,12 @@ FIELDS: Mapping[str, str] = {
     "seq": "the outcome's number: it rises for each payment",
     "command": "its type, as the merchant writes it",
     "message": "a sentence for people",
+    # Deliveries
+    "delivery": "what is delivered: callback, or forward (a notification that is passed on)",
+    "delivery_id": "the event's id, or the SHA-256 of the notification's body",
+    "host": "host and port of the callback's URL",
+    "again_ms": "how long until the next try",
+    "lane": "where it lay in Redis",
     # The process and its surroundings
     "pid": "the process",
     "addresses": "where it listens",
@@ -323,6 +330,33 @@ EVENTS: Mapping[str, Entry] = {
         fields=f"{COMMAND} reason message",
     ),
     "commands.failed": Entry(ERROR, "Reading commands broke; it goes on.", "Report the traceback."),
+    # What is sent over HTTP
+    "delivery.completed": Entry(
+        INFO,
+        "A callback, or a notification that is passed on, was taken.",
+        fields=f"{DELIVERY} http_status",
+        burst=FEW,
+        reason="delivery",
+    ),
+    "delivery.failed": Entry(
+        WARNING,
+        "A callback, or a notification that is passed on, was not taken; it is sent again.",
+        "If there are many: see whether the endpoint is up, and what `fault` says.",
+        fields=f"{DELIVERY} fault again_ms",
+        burst=FEW,
+        reason="fault",
+    ),
+    "delivery.dead": Entry(
+        ERROR,
+        "It was not taken in three days, or the endpoint answered 410 Gone; it is kept.",
+        "Mend the endpoint, then `reconciler replay callbacks --all`, or `replay forwards --all`.",
+        fields=f"{DELIVERY} fault count lane",
+        burst=FEW,
+        reason="fault",
+    ),
+    "deliveries.failed": Entry(
+        ERROR, "Sending callbacks broke; it goes on.", "Report the traceback."
+    ),
     # The receiver
     "receiver.started": Entry(
         INFO, "The receiver takes notifications from here on.", fields="accounts addresses pid"

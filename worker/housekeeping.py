@@ -16,7 +16,7 @@ from worker.store import Store
 PARKED_FOR: Ms = 72 * HOUR  #: the gateway resends for 24 h; a merchant's outage may take a weekend
 OUTCOMES_AT_LEAST: Ms = 7 * DAY
 CONSUMER_GONE: Ms = DAY
-ODD_BYTES = 64 * 1024 * 1024  #: quarantine and dead commands: enough to study, not to fill Redis
+ODD_BYTES = 64 * 1024 * 1024  #: what is set aside: enough to study, not to fill Redis
 
 
 async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
@@ -28,6 +28,7 @@ async def keep_house(redis: Redis, store: Store, retention: Ms) -> None:
         (keys.outcomes, partial(_trim_outcomes, redis, keys.outcomes, now, retention)),
         (keys.quarantine, partial(_trim_odd, redis, keys.quarantine, now - retention)),
         (keys.dead, partial(_trim_odd, redis, keys.dead, now - retention)),
+        (keys.dead_deliveries, partial(_trim_odd, redis, keys.dead_deliveries, now - retention)),
         (keys.commands, partial(_dismiss_consumers, redis, keys.commands, GROUP)),
     ):
         try:

@@ -27,6 +27,10 @@ class Keys:
         """Digests of the notifications received, so that a resend is known as one."""
         return self._name(f"heard:{key}")
 
+    def delivery(self, lane: str) -> str:
+        """What is to be sent one after the other, see `worker.deliveries`."""
+        return self._name(f"delivery:{lane}")
+
     def job(self, key: str) -> str:
         """The id of a payment's one arq job."""
         return f"{self.prefix}:{key}"
@@ -76,6 +80,15 @@ class Keys:
     def imports(self) -> str:
         """How far lists of payments are written as commands: lines done, by digest of the list."""
         return self._name("imports")
+
+    @property
+    def deliveries(self) -> str:
+        """Lanes with something to send; the score is when to try next."""
+        return self._name("deliveries")
+
+    @property
+    def dead_deliveries(self) -> str:
+        return self._name("deliveries:dead")
 
     @property
     def canary(self) -> str:

@@ -30,6 +30,7 @@ from worker.admin import admin_port
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
 from worker.commands import CommandStream, make_group
+from worker.courier import Courier
 from worker.health import Health, told_to_stop
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
@@ -68,7 +69,7 @@ REDIS_TRIES = 30  #: of arq's own commands, with backoff: about half a minute
 def companions(
     settings: Settings, tools: Tools, store: Store, jobs: Outage, pulse: Pulse
 ) -> list[Coroutine[Any, Any, None]]:
-    """The command stream, the sweep, the housekeeping, and who looks after the sweep."""
+    """Commands, deliveries, the sweep, the housekeeping, and who looks after the sweep."""
     redis = store.redis
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
@@ -87,6 +88,7 @@ def companions(
 
     return [
         every(COMMANDS_AGAIN, commands.run, "commands.failed"),
+        every(COMMANDS_AGAIN, lambda: Courier(store, settings).run(), "deliveries.failed"),
         every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
         every(WATCH_EVERY, watched, "watch.failed"),

@@ -128,6 +128,12 @@ COUNTED: Sequence[Metric] = (
         labels={"result": ("accepted", "rejected", "dead")},
         role=Role.WORKER,
     ),
+    Metric(
+        name="deliveries_total",
+        help="Tries to deliver callbacks, and notifications that are passed on. dead: given up.",
+        labels={"delivery": ("callback", "forward"), "result": ("delivered", "failed", "dead")},
+        role=Role.WORKER,
+    ),
 )
 
 
@@ -147,6 +153,9 @@ GAUGES: Sequence[Metric] = (
     _of_redis("outcome_lag_seconds", "Age of the oldest of these; 0 if none.", "group"),
     _of_redis("commands_waiting", "Commands that are not carried out yet."),
     _of_redis("commands_dead", "Commands that could not be understood."),
+    _of_redis("deliveries_waiting", "Payments with callbacks, and notifications, to be sent."),
+    _of_redis("delivery_oldest_age_seconds", "Since the oldest of these was written; 0 if none."),
+    _of_redis("deliveries_dead", "Callbacks and notifications that nobody took."),
     _of_redis("quarantined", "Genuine notifications that could not be understood."),
     _of_redis("parked", "Payments not tracked, of which notifications came."),
     _of_redis("cancel_brake_misses", "Payments in a row that were never found.", "client_id"),
@@ -216,6 +225,11 @@ def _took(event: str, endpoint: str) -> Rule:
     return Rule(event=event, metric="gateway_call_seconds", labels=labels, ms="ms")
 
 
+def _delivery(event: str, result: str) -> Rule:
+    labels: dict[str, str | Field] = {"delivery": Field("delivery"), "result": result}
+    return Rule(event=event, metric="deliveries_total", labels=labels)
+
+
 _WORDS = {"cancel_confirmed": "confirmed", "cancel_refused": "refused"}
 
 RULES: Sequence[Rule] = (
@@ -250,6 +264,9 @@ RULES: Sequence[Rule] = (
     Rule(event="command.accepted", metric="commands_total", labels={"result": "accepted"}),
     Rule(event="command.rejected", metric="commands_total", labels={"result": "rejected"}),
     Rule(event="command.dead", metric="commands_total", labels={"result": "dead"}),
+    _delivery("delivery.completed", "delivered"),
+    _delivery("delivery.failed", "failed"),
+    _delivery("delivery.dead", "dead"),
 )
 
 

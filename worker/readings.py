@@ -22,6 +22,7 @@ from worker.keys import Keys
 from worker.logs import log
 from worker.probes import memory_share
 from worker.replies import ms_of, text_of
+from worker.store import Store
 
 #: By gauge, and by the values of its labels.
 Reading = Mapping[str, Mapping[tuple[str, ...], float]]
@@ -88,9 +89,11 @@ async def read_for_worker(redis: Redis, keys: Keys, accounts: Collection[str]) -
         pipe.xlen(keys.dead)
         pipe.xlen(keys.quarantine)
         pipe.zcard(keys.parked)
+        pipe.xlen(keys.dead_deliveries)
         for client_id in accounts:
             pipe.hget(keys.brake, client_id)
-        memory, swept, now, dead, quarantined, parked, *misses = await pipe.execute()
+        memory, swept, now, dead, quarantined, parked, undelivered, *misses = await pipe.execute()
+    lanes, oldest = await Store(redis, keys).waiting()
     return {
         **_common(memory, swept, now),
         **_payments(found),
@@ -99,6 +102,9 @@ async def read_for_worker(redis: Redis, keys: Keys, accounts: Collection[str]) -
         "commands_dead": {(): dead},
         "quarantined": {(): quarantined},
         "parked": {(): parked},
+        "deliveries_waiting": {(): lanes},
+        "delivery_oldest_age_seconds": {(): _seconds(oldest or 0)},
+        "deliveries_dead": {(): undelivered},
         "cancel_brake_misses": {
             (client_id,): _number(count) for client_id, count in zip(accounts, misses, strict=True)
         },

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ from aiohttp.typedefs import Handler
 from redis.exceptions import RedisError
 from structlog.contextvars import bind_contextvars
 
+from jobs.model import Ms
 from jobs.news import Notification, Unusable
 from worker import messages, signature, times
+from worker.deliveries import Delivery
 from worker.events import EVENTS
 from worker.http_server import serve
 from worker.logs import log
@@ -78,6 +80,7 @@ class Trust:
     keys: "Mapping[str, Mapping[int, RSAPublicKey]]"  #: by client id and key version
     path: str
     signed_paths: tuple[str, ...] = ()  #: what the gateway called, where a proxy rewrites the path
+    forwards: Collection[str] = ()  #: client ids whose notifications are passed on
     #: By client id: its own `notify_path` and `notify_signed_paths`, which hold for it alone.
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -102,6 +105,8 @@ class Visit:
     request: web.Request
     started: float = field(default_factory=time.monotonic)
     facts: dict[str, Any] = field(default_factory=dict)
+    #: What goes with the body where it is passed on; empty where it is not.
+    passed_on: tuple[tuple[str, str], ...] = ()
 
     def tell(self, event: str, **facts: Any) -> None:
         """The one canonical line of this request."""
@@ -133,6 +138,8 @@ async def _receive(
     """Verify and keep one message, and answer it."""
     try:
         message = await _verified(visit, trust)
+        if message.client_id in trust.forwards:
+            visit.passed_on = _passed_on(visit.request)
         event = await _in_time(_keep_in_turn(visit, message, store, turns))
     except Untrusted as doubt:
         return _refuse(visit, doubt.reason)
@@ -207,6 +214,12 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
             visit.facts["key_version"], _ = signature.parse_signature(header)
             return message
     raise doubt
+
+
+def _passed_on(request: web.Request) -> tuple[tuple[str, str], ...]:
+    """What the signature needs, and what says how to read the body."""
+    names = (hdrs.CONTENT_TYPE, CLIENT_ID, REQUEST_TIME, SIGNATURE)
+    return tuple((name, request.headers[name]) for name in names if name in request.headers)
 
 
 def _without_origin(path: str) -> str:
@@ -296,13 +309,15 @@ async def _keep(visit: Visit, message: Signed, store: Store) -> str:
     try:
         said = messages.parse_notification(body, sent_at, received_at, client_id)
     except Unreadable as unreadable:
-        visit.facts["result"] = await store.quarantine(client_id, unreadable.why, body)
+        forward = _forward(visit, body, received_at)
+        visit.facts["result"] = await store.quarantine(client_id, unreadable.why, body, forward)
         visit.facts["reason"] = unreadable.why
         return "notification.quarantined"
     visit.facts["payment_request_id"] = said.payment_request_id
     visit.facts["kind"] = said.kind if not isinstance(said, Unusable) else ""
     ours = isinstance(said, Notification | Unusable)
-    if not said.payment_request_id:
+    forward = _forward(visit, body, received_at, said.payment_request_id)
+    if not said.payment_request_id and not forward:
         return "notification.ignored"
     visit.facts["result"] = await store.receive(
         f"{client_id}:{said.payment_request_id}",
@@ -310,11 +325,19 @@ async def _keep(visit: Visit, message: Signed, store: Store) -> str:
         digest(body),
         parks=ours,
         quarantine=(said.why, body) if isinstance(said, Unusable) else None,
+        forward=forward,
     )
     if isinstance(said, Unusable):
         visit.facts["reason"] = said.why
         return "notification.quarantined"
     return "notification.accepted" if ours else "notification.ignored"
+
+
+def _forward(visit: Visit, body: bytes, at: Ms, about: str = "") -> Delivery | None:
+    """What the merchant's own receiver is sent, unchanged, if it is to be sent anything."""
+    if not visit.passed_on:
+        return None
+    return Delivery(id=digest(body), at=at, about=about, body=body, headers=visit.passed_on)
 
 
 # Serve

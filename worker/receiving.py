@@ -36,6 +36,7 @@ async def _receive(settings: Settings, stopping: asyncio.Event, health: Health) 
         path=settings.notify_path,
         signed_paths=settings.notify_signed_paths,
         own=settings.own,
+        forwards=settings.forward_urls.keys(),
     )
     tls = tls_context(settings.tls_cert_file, settings.tls_key_file)
     runner = await start_receiver(trust, store, settings.receiver_host, settings.receiver_port, tls)

@@ -1,10 +1,10 @@
-"""Take up again what was set aside: dead commands, and notifications in quarantine.
+"""Take up again what was set aside: commands, notifications, and what nobody took.
 
 Each line is taken up by one script: killed between two, nothing is lost and nothing is there twice.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,6 +13,7 @@ from jobs.model import Ms
 from jobs.news import Notification, OtherKind, Unusable
 from worker import messages
 from worker.commands import BadCommand, read_command, written_at
+from worker.deliveries import Damaged, Kind, parse_lane, read, write
 from worker.keys import Keys
 from worker.replies import now_of, text_of
 from worker.scripts import Confirm, Scripts
@@ -84,7 +85,7 @@ class Replay:
         data = text_of(fields.get("data", b""), "surrogateescape")
         at = written_at(entry_id, fields)
         try:
-            command = read_command(type_, data, entry_id, at, self.accounts)
+            command = read_command(type_, data, entry_id, at, self.accounts, _judged_later)
         except BadCommand as bad:
             refused = f"left: it would be refused again: {bad.message}"
             return _row(entry_id, bad.payment_request_id, reason, refused, done=False)
@@ -123,6 +124,39 @@ class Replay:
         done = result not in (_GONE, _UNTRACKED)
         return _row(entry_id, found.payment_request_id, reason, result, done)
 
+    async def deliveries(self, choice: Choice, kind: Kind) -> list[Row]:
+        """Dead callbacks, or notifications that were to be passed on.
+
+        Each is in its lane again, before all that came later, with all its tries.
+        """
+        rows: list[Row] = []
+        async for entry_id, fields in _entries(self.redis, self.keys.dead_deliveries, choice.ids):
+            reason = _text(fields, "fault")
+            if len(rows) == choice.limit:
+                break
+            if choice.takes(entry_id, reason) and _text(fields, "lane").startswith(f"{kind}:"):
+                rows.append(await self._delivery(entry_id, fields, reason))
+        return rows
+
+    async def _delivery(self, entry_id: str, fields: Fields, reason: str) -> Row:
+        lane, name = _text(fields, "lane"), _text(fields, "paymentRequestId")
+        try:
+            _, client_id, _ = parse_lane(lane)
+            found = read(text_of(fields.get("entry", b"")))
+        except (Damaged, UnicodeDecodeError) as fault:
+            return _row(entry_id, name, reason, f"left: {fault}", done=False)
+        if client_id not in self.accounts:
+            other = f"left: it is of the account {client_id}: give its --client-id"
+            return _row(entry_id, name, reason, other, done=False)
+        if self.dry_run:
+            return _row(entry_id, name, reason, f"would be sent again: {found.id}")
+        k = self.keys
+        names = [k.dead_deliveries, k.deliveries, k.delivery(lane)]
+        args = [entry_id, lane, write(replace(found, tries=0)), found.seq]
+        again = await Scripts(self.redis).run("redeliver", names, args, self.confirm)
+        done = bool(again[1])
+        return _row(entry_id, name, reason, f"sent again: {found.id}" if done else _GONE, done)
+
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> str:
         answer = await Scripts(self.redis).run(name, keys, args, self.confirm)
         return text_of(answer[1])
@@ -139,6 +173,12 @@ _RESULTS = {
 
 
 # Commands
+
+
+def _judged_later(_client_id: str, _url: str) -> str:
+    """Where callbacks may go the worker knows, and says."""
+    return ""
+
 
 #: What the dead stream adds to a command; `origin_id` stays, as it tells when it was written first.
 _ADDED = ("error", "deliveries")

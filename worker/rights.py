@@ -31,7 +31,7 @@ class Role(StrEnum):
         return [line.split() for line in lines if line and not line.startswith("#")]
 
 
-_BESIDES = ("canary", "stuck", "swept", "imports")
+_BESIDES = ("deliveries", "dead_deliveries", "canary", "stuck", "swept", "imports")
 
 
 def _names(keys: Keys) -> dict[str, str]:
@@ -39,9 +39,11 @@ def _names(keys: Keys) -> dict[str, str]:
     one_each = {
         name: getattr(keys, name)(id_) for name in ("payment", "timeline", "inbox", "heard")
     }
+    lanes = {kind: keys.delivery(f"{kind}:{id_}") for kind in ("callback", "forward")}
     one_for_all = ("open", "parked", "brake", "commands", "dead", "outcomes", "quarantine", "queue")
     return {
         **one_each,
+        **lanes,
         **{name: getattr(keys, name) for name in (*one_for_all, *_BESIDES)},
         "our_job": f"arq:job:{keys.job(id_)}",
         "our_retry": f"arq:retry:{keys.job(id_)}",
@@ -62,6 +64,9 @@ GET {swept}
 SCRIPT LOAD x
 # receive.lua, append.lua
 EVALSHA {sha} 7 {payment} {inbox} {open} {parked} {heard} {queue} {quarantine}
+EVALSHA {sha} 2 {deliveries} {forward}
+ZADD {deliveries} NX 0 x
+RPUSH {forward} x
 SISMEMBER {heard} x
 SADD {heard} x
 PEXPIRE {heard} 1
@@ -120,6 +125,11 @@ LRANGE {inbox} 0 -1
 HGET {brake} x
 # save.lua
 EVALSHA {sha} 8 {payment} {timeline} {inbox} {open} {outcomes} {brake} {parked} {queue}
+EVALSHA {sha} 2 {deliveries} {callback}
+ZCARD {deliveries}
+LLEN {callback}
+RPUSH {callback} x
+ZADD {deliveries} NX 0 x
 LLEN {inbox}
 LLEN {timeline}
 ZCARD {open}
@@ -171,6 +181,28 @@ XADD {quarantine} * reason x
 DEL {inbox}
 # append.lua
 EVALSHA {sha} 1 {outcomes}
+# collect.lua, waiting.lua
+EVALSHA {sha} 1 {deliveries}
+ZRANGEBYSCORE {deliveries} 0 1
+ZRANGE {deliveries} 0 0
+ZREM {deliveries} x
+LINDEX {callback} 0
+LINDEX {forward} 0
+# settle.lua
+EVALSHA {sha} 3 {deliveries} {callback} {dead_deliveries}
+EVALSHA {sha} 3 {deliveries} {forward} {dead_deliveries}
+XLEN {dead_deliveries}
+XADD {dead_deliveries} * lane x
+LSET {callback} 0 x
+LPOP {callback}
+LRANGE {callback} 0 -1
+DEL {callback}
+EXISTS {callback}
+LSET {forward} 0 x
+LPOP {forward}
+LRANGE {forward} 0 -1
+DEL {forward}
+EXISTS {forward}
 # Commands
 XGROUP CREATE {commands} x 0
 XAUTOCLAIM {commands} x x 1 0
@@ -204,6 +236,8 @@ XLEN {quarantine}
 XTRIM {dead} MINID 0
 MEMORY USAGE {dead}
 XLEN {dead}
+XTRIM {dead_deliveries} MINID 0
+MEMORY USAGE {dead_deliveries}
 """,
 }
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from jobs.model import Ms, OnTimeout
 from worker import secrecy, values
 from worker.accounts import Table, read_accounts, toml_name
+from worker.endpoints import AllowedHosts, allowed_hosts
 from worker.environment import (
     EVERYTHING,
     BadSettings,
@@ -92,6 +93,32 @@ class Account:
         seconds("0.1", "2592000"),
         "604800",
         "How long a bank may take to confirm a payment that the buyer has made.",
+    )
+    callback_secrets: tuple[bytes, ...] = setting(
+        "CALLBACK_SECRETS",
+        values.webhook_secrets,
+        "",
+        "What signs callbacks: whsec_ and the base64 of 24 to 64 random bytes. While you change it,"
+        " the new one and the old one, separated by a comma or a newline.",
+        secret=True,
+        need=Need.GATEWAY,
+    )
+    callback_allowed_hosts: AllowedHosts = setting(
+        "CALLBACK_ALLOWED_HOSTS",
+        allowed_hosts,
+        "",
+        "Where a payment's callbackUrl may lead, separated by commas: shop.example.com,"
+        " *.example.com, shop.example.com:8443. Addresses inside are refused, but for those named"
+        " here, as 10.1.2.3 or 10.1.0.0/16.",
+        need=Need.GATEWAY,
+    )
+    notify_forward_url: str | None = setting(
+        "NOTIFY_FORWARD_URL",
+        values.optional(values.forward_url),
+        "",
+        "Where each verified notification is passed on unchanged: your own receiver, as in"
+        " http://shop.internal/notify.",
+        need=Need.NOTIFICATIONS | Need.GATEWAY,
     )
 
     @property
@@ -575,6 +602,7 @@ def _contradictions(common: Mapping[str, Any], tables: Sequence[Table]) -> Itera
 
 
 def _of_account(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _at_odds(found)
     if found.get("retention", 0) < sum(found.get("aftercare_schedule", ())):
         yield "RETENTION_DAYS: shorter than AFTERCARE_SCHEDULE takes; keep records longer"
     if found.get("notify_url"):
@@ -593,3 +621,12 @@ def _of_account(found: Mapping[str, Any]) -> Iterator[str]:
                     f"ALIPAY_PUBLIC_KEYS: version {version} is the public half of your own"
                     " ALIPAY_PRIVATE_KEY: give the gateway's key, which its dashboard shows"
                 )
+
+
+def _at_odds(found: Mapping[str, Any]) -> Iterator[str]:
+    """The same of what is sent to the merchant's own systems."""
+    names = ("callback_secrets", "callback_allowed_hosts")
+    if len({bool(found[name]) for name in names if name in found}) == 2:
+        yield "CALLBACK_SECRETS and CALLBACK_ALLOWED_HOSTS belong together: set both or none"
+    if found.get("notify_forward_url") and found["notify_forward_url"] == found.get("notify_url"):
+        yield "NOTIFY_FORWARD_URL: this is our own ALIPAY_NOTIFY_URL; give that of your system"

@@ -7,12 +7,13 @@ written together or not at all. A record is saved only over the version that was
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
 
+from jobs.deliveries import Fate
 from jobs.model import (
     FINAL,
     SCHEMA,
@@ -30,7 +31,8 @@ from jobs.news import Message, Unusable
 from jobs.outcome import outcome, rejection
 from jobs.schedule import DAY, HOUR
 from jobs.tools import LEASE, Entry, Loaded, Stuck
-from worker import messages, records, times, views
+from worker import deliveries, messages, records, times, views
+from worker.deliveries import Delivery
 from worker.keys import Keys
 from worker.logs import log
 from worker.replies import text_of
@@ -39,6 +41,7 @@ from worker.scripts import Confirm, Scripts
 HEARD_TTL: Ms = 26 * HOUR  #: the gateway resends for 24 h 22 min
 SWEEP_GRACE: Ms = 500  #: a job due for less than this may be about to start
 SWEEP_PAGE = 500
+LOOKED_AT = 500  #: lanes, at either end
 STUCK_AT_ONCE = 100  #: lines about stuck payments in one round
 HISTORY_LINES = 20
 MAX_LISTED = 10  #: names in one log line
@@ -139,12 +142,15 @@ class Store:
             "alone": decision.act is Act.CANCEL,
             "entries": [_line(entry) for entry in entries],
             "events": [_event_fields(payment, event, now) for event in decision.events],
+            "lane": deliveries.callback_lane(payment.key),
+            "callbacks": _callbacks(payment, decision.events, now),
         }
 
     async def _save(self, payment: Payment, write: dict[str, Any], safe: bool) -> Payment | None:
         k, key = self.keys, payment.key
         names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
         names += [k.outcomes, k.brake, k.parked, k.queue]
+        names += [k.deliveries, k.delivery(write["lane"])]
         _, version = await self._run("save", names, [json.dumps(write)], safe)
         return replace(payment, version=int(version)) if version else None
 
@@ -198,32 +204,90 @@ class Store:
         _, moved = await self._run("unpark", names, [key, before, client_id, request_id], True)
         return int(moved)
 
+    # Deliveries
+
+    async def collect(
+        self, lease: Ms, most: int, each: int, look: int, groups: Mapping[str, Sequence[int]]
+    ) -> tuple[list[tuple[str, str, bytes]], Ms | None]:
+        """Lane, group and entry of the deliveries that are due, held for `lease`; and how long
+        until the next one is, None if there is none.
+
+        `most` of them, and no more of a group than `each`; `groups` says how many are in hand of
+        one, and how many milliseconds one takes.
+        """
+        k = self.keys
+        args = [k.delivery(""), lease, most, each, look, json.dumps(groups)]
+        now, taken, first = await self._run("collect", [k.deliveries], args)
+        due = [
+            (text_of(lane, "replace"), text_of(group, "replace"), raw) for lane, group, raw in taken
+        ]
+        return due, round(float(first)) - int(now) if first else None
+
+    async def settle(
+        self,
+        lane: str,
+        entry: bytes,
+        fate: Fate,
+        fault: str,
+        tries: int,
+        again: tuple[Ms, str | bytes] | None = None,
+    ) -> tuple[bool, list[str]]:
+        """Whether it was still there to be settled, and the ids of what is dead now.
+
+        `again`: how long until the next try, and the entry as it is then.
+        """
+        k = self.keys
+        names = [k.deliveries, k.delivery(lane), k.dead_deliveries]
+        args = [lane, entry, fate.value, fault, tries, *(again or ())]
+        _, settled, buried = await self._run("settle", names, args)
+        return bool(settled), [text_of(id_, "replace") for id_ in buried]
+
+    async def waiting(self) -> tuple[int, Ms | None]:
+        """How many lanes have something to send, and how long the oldest of it waits."""
+        k = self.keys
+        _, lanes, oldest = await self._run("waiting", [k.deliveries], [k.delivery(""), LOOKED_AT])
+        return int(lanes), int(oldest) if oldest >= 0 else None
+
     # What the receiver needs
 
     async def receive(
-        self, key: str, mail: str, digest: str, *, parks: bool, quarantine: tuple[str, bytes] | None
+        self,
+        key: str,
+        mail: str,
+        digest: str,
+        *,
+        parks: bool,
+        quarantine: tuple[str, bytes] | None,
+        forward: Delivery | None = None,
     ) -> str:
         """Keep a verified notification, safely; `accepted`, `parked`, `duplicate` or `untracked`.
 
-        `quarantine` is the reason and the raw body of one that could not be understood.
+        `quarantine` is the reason and the raw body of one that could not be understood; `forward`
+        is what is passed on to the merchant's own receiver, once.
         """
-        k = self.keys
-        names = [k.payment(key), k.inbox(key), k.open, k.parked, k.heard(key), k.queue]
+        k, (client_id, _, payment_request_id) = self.keys, key.partition(":")
+        lane = deliveries.forward_lane(client_id, digest) if forward else ""
+        heard = k.heard(key if payment_request_id else f"{client_id}:/{digest}")
+        names = [k.payment(key), k.inbox(key), k.open, k.parked, heard, k.queue]
+        names += [k.quarantine, k.deliveries, k.delivery(lane)]
         args: list[Any] = [key, k.prefix, mail, digest, HEARD_TTL, "1" if parks else "0"]
+        args += [lane, deliveries.write(forward) if forward else ""]
         if quarantine is not None:
-            client_id, _, payment_request_id = key.partition(":")
             args += [client_id, payment_request_id, *quarantine]
-        answer = await self._run("receive", [*names, k.quarantine], args, True)
+        answer = await self._run("receive", names, args, True)
         return text_of(answer[1])
 
-    async def quarantine(self, client_id: str, reason: str, body: bytes) -> str:
+    async def quarantine(
+        self, client_id: str, reason: str, body: bytes, forward: Delivery | None = None
+    ) -> str:
         """Keep a verified message that names no payment, safely, and once however often it comes.
 
         Who has caught one could fill Redis with it otherwise.
         """
         no_payment = f"{client_id}:"
         kept = (reason, body)
-        return await self.receive(no_payment, "", digest(body), parks=False, quarantine=kept)
+        more: dict[str, Any] = {"parks": False, "quarantine": kept, "forward": forward}
+        return await self.receive(no_payment, "", digest(body), **more)
 
 
 # Mail: a verified notification in an inbox
@@ -304,6 +368,25 @@ def _event_fields(payment: Payment, event: Event | Rejected, now: Ms) -> list[st
     )
 
 
+def _callbacks(payment: Payment, events: Sequence[Event | Rejected], now: Ms) -> list[str]:
+    """What the payment's own callback is told: its events, as they stand in the stream. Commands
+    that are not carried out are answered in the stream alone, as some belong to no payment."""
+    told = [event for event in events if isinstance(event, Event)] if payment.callback_url else ()
+    return [
+        deliveries.write(
+            Delivery(
+                id=f"{payment.key}:{event.name}",
+                at=now,
+                about=payment.payment_request_id,
+                body=_json(outcome(payment, event, now)).encode(),
+                seq=event.seq,
+                url=payment.callback_url,
+            )
+        )
+        for event in told
+    ]
+
+
 def _rejection_fields(rejected: Rejected, now: Ms) -> list[str]:
     return _stream_fields(rejection(rejected, now), rejected.client_id, rejected.payment_request_id)
 
@@ -314,6 +397,10 @@ def _stream_fields(event: dict[str, Any], client_id: str, payment_request_id: st
         "type": event["type"],
         "clientId": client_id,
         "paymentRequestId": payment_request_id,
-        "data": json.dumps(event, ensure_ascii=False, separators=(",", ":")),
+        "data": _json(event),
     }
     return [text for field in fields.items() for text in field]
+
+
+def _json(event: dict[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))

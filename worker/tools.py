@@ -10,6 +10,7 @@ from jobs.model import OnTimeout
 from jobs.schedule import Policy
 from jobs.tools import Account, Tools
 from worker import connect
+from worker.callbacks import checker
 from worker.gateway import HttpGateway, open_session
 from worker.keys import Keys
 from worker.logs import log
@@ -87,4 +88,5 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
         stack.push_async_callback(redis.aclose)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
         accounts = Accounts(settings, session)
-        yield Tools(store=store, accounts=accounts, log=log), store
+        callbacks = checker(settings.accounts)
+        yield Tools(store=store, accounts=accounts, log=log, callbacks=callbacks), store

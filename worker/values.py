@@ -3,6 +3,7 @@
 The messages never repeat the text: some of it is secret.
 """
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -283,6 +284,37 @@ def loopback(host: str | None) -> bool:
 def _require(condition: object, hint: str) -> None:
     if not condition:
         raise ValueError(hint)
+
+
+def forward_url(text: str) -> str:
+    """Of the merchant's own system, perhaps on a network of its own: http:// will do there."""
+    hint = "give the http:// or https:// URL of your own system"
+    url = _split(text, hint)
+    plain = text.isascii() and text.isprintable() and " " not in text and len(text) <= 2048
+    _require(url.scheme in ("http", "https") and url.hostname and plain, hint)
+    _require("@" not in url.netloc and not url.fragment, "leave out user, password and fragment")
+    return text
+
+
+SECRET_BYTES = range(24, 65)  #: of a webhook secret: github.com/standard-webhooks
+
+
+def webhook_secrets(text: str) -> tuple[bytes, ...]:
+    """`whsec_<base64>`, several separated by commas or newlines: each signs every callback."""
+    secrets = tuple(map(_webhook_secret, filter(None, re.split(r"[,\s]+", text))))
+    _require(len(set(secrets)) == len(secrets), "give each secret once")
+    _require(len(secrets) <= 4, "give at most 4 secrets: the new one, and the old one for a while")
+    return secrets
+
+
+def _webhook_secret(text: str) -> bytes:
+    try:
+        secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        secret = b""
+    if not text.startswith("whsec_") or len(secret) not in SECRET_BYTES:
+        raise ValueError("give whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
 
 
 def private_key(text: str) -> "RSAPrivateKey":

@@ -35,6 +35,7 @@ from tests.servers import (
     wait_until,
 )
 from worker.commands import GROUP
+from worker.deliveries import Delivery, callback_lane, write
 from worker.http_server import MAX_CONNECTIONS
 from worker.store import write_mail
 
@@ -85,7 +86,7 @@ def play_first(at: Deployment) -> Scenes:
     be_crowded(at)
     freeze(at.processes["receiver"])
     at.wait_for("process.stalled", "payment.stuck", "account.unknown", "command.dead")
-    at.wait_for("record.missing", "record.unreadable")
+    at.wait_for("record.missing", "record.unreadable", "delivery.failed", "delivery.dead")
     fill_redis(at)
     scenes["ill"] = at.scrape()
     at.server.stop()
@@ -194,6 +195,20 @@ def misuse(at: Deployment) -> None:
         notification(unusable).wire(),
     )
     at.redis.xadd(KEYS.commands, {"type": "payment.track", "data": "no JSON"})
+    be_owed(at, "refused", write(callback("refused", tries=6)))
+    be_owed(at, "damaged", "no JSON")
+
+
+def callback(name: str, tries: int) -> Delivery:
+    """Of two hours ago; nobody allows its host any more."""
+    at, url = now_ms() - 2 * HOUR, "https://shop.example/paid"
+    return Delivery(id=name, at=at, about=name, body=b"{}", tries=tries, url=url)
+
+
+def be_owed(at: Deployment, name: str, entry: str) -> None:
+    lane = callback_lane(f"{CLIENT_ID}:{name}")
+    at.redis.rpush(KEYS.delivery(lane), entry)
+    at.redis.zadd(KEYS.deliveries, {lane: 0})
 
 
 def payment(name: str, **known: Any) -> Payment:

@@ -196,7 +196,7 @@ def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
 
 
 async def _digest_before_message(
-    self: Store, key: str, mail: str, digest: str, *, parks: bool, quarantine: Any
+    self: Store, key: str, mail: str, digest: str, *, parks: bool, quarantine: Any, forward: Any
 ) -> str:
     server, name = _server(self), self.keys.heard(key)
     if not await _link(self).call(lambda: server.sadd(name, digest)):
@@ -205,7 +205,7 @@ async def _digest_before_message(
 
 
 async def _forget_strangers(
-    self: Store, key: str, mail: str, digest: str, *, parks: bool, quarantine: Any
+    self: Store, key: str, mail: str, digest: str, *, parks: bool, quarantine: Any, forward: Any
 ) -> str:
     return await _RECEIVE(self, key, mail, digest, parks=False, quarantine=quarantine)
 

@@ -5,6 +5,7 @@ the same calls and compares every answer and every key. Each call is one atomic 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -224,6 +225,9 @@ class Server:
 
     def lrange(self, key: str) -> list[str]:
         return list(self._get(key, Line) or [])
+
+    def lset_first(self, key: str, value: str) -> None:
+        self._make(key, Line)[0] = value
 
     def lset_last(self, key: str, value: str) -> None:
         self._make(key, Line)[-1] = value
@@ -489,16 +493,19 @@ def told(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 
 def receive(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    payment, inbox, open_, parked, heard, queue, quarantine = keys
-    id_, prefix, entry, digest, ttl, parks = args[:6]
+    payment, inbox, open_, parked, heard, queue, quarantine, deliveries, lane = keys
+    id_, prefix, entry, digest, ttl, parks, lane_name, forward = args[:8]
     now = server.clock()
     new = server.sadd(heard, digest)
     server.pexpire(heard, int(ttl))
     if not new:
         return ["duplicate"]
-    if len(args) > 6:
+    if forward:
+        _lane_up(server, deliveries, lane_name)
+        server.rpush(lane, forward)
+    if len(args) > 8:
         names = ("clientId", "paymentRequestId", "reason", "body")
-        said = [text for pair in zip(names, args[6:10], strict=True) for text in pair]
+        said = [text for pair in zip(names, args[8:12], strict=True) for text in pair]
         server.xadd(quarantine, *said)
     if server.exists(payment):
         server.rpush(inbox, entry)
@@ -516,7 +523,7 @@ def receive(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
 
 def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # noqa: C901  (as long as its script)
-    payment, timeline, inbox, open_, outcomes, brake, parked, queue = keys
+    payment, timeline, inbox, open_, outcomes, brake, parked, queue, deliveries, lane = keys
     d = json.loads(args[0])
     now = server.clock()
     version = server.hget(payment, "version")
@@ -549,6 +556,9 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
 
     for fields in d["events"]:
         _publish(server, outcomes, fields)
+    if d["callbacks"]:
+        server.rpush(lane, *d["callbacks"])
+        _lane_up(server, deliveries, d["lane"])
 
     at = d["at"] if mail <= 0 else str(now)
     if at == "":
@@ -571,6 +581,92 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
     if d["missed"]:
         server.hincrby(brake, d["client"], 1)
     return [new_version]
+
+
+def _lane_up(server: Server, deliveries: str, name: str) -> None:
+    if server.zscore(deliveries, name) is None:
+        server.zadd(deliveries, server.clock(), name)
+
+
+def _group_of(lane: str, entry: str) -> str:
+    if lane.startswith("forward:"):
+        return ":".join(lane.split(":")[:2])
+    url = re.search(r'"url":"(https?://[^/?"]*)', entry)
+    return url[1] if url else ""
+
+
+def collect(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    [deliveries] = keys
+    stem, (lease, most, each, look) = args[0], map(int, args[1:5])
+    groups = json.loads(args[5])
+    now, taken = server.clock(), list[list[str]]()
+    for lane in server.zrangebyscore(deliveries, now, 0, look):
+        if len(taken) == most:
+            break
+        entries = server.lrange(stem + lane)
+        if not entries:
+            server.zrem(deliveries, lane)
+            continue
+        name = _group_of(lane, entries[0])
+        group = groups.setdefault(name, [0, 0])
+        group[0] += 1
+        wait = lease
+        if group[0] <= each:
+            taken.append([lane, name, entries[0]])
+        else:
+            wait = min(group[0] // each * max(group[1], 10), 10_000)
+        server.zadd(deliveries, now + wait, lane)
+    first = server.zrange(deliveries)[:1]
+    return [taken, str(round(server.zscore(deliveries, first[0]) or 0)) if first else ""]
+
+
+def settle(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    deliveries, lane, dead = keys
+    name, entry, fate, fault, tries = args[:5]
+    buried: list[str] = []
+    entries = server.lrange(lane)
+    if entries[:1] != [entry]:
+        return [0, buried]
+    if fate == "again":
+        server.lset_first(lane, args[6])
+        server.zadd(deliveries, server.clock() + int(args[5]), name)
+        return [1, buried]
+
+    if fate == "gone":
+        for place, text in enumerate(entries):
+            buried.append(_bury(server, dead, name, text, fault, "0" if place else tries))
+        server.delete(lane)
+    else:
+        if fate == "dead":
+            buried.append(_bury(server, dead, name, entry, fault, tries))
+        server.ltrim(lane, 1)
+    if server.exists(lane):
+        server.zadd(deliveries, server.clock(), name)
+    else:
+        server.zrem(deliveries, name)
+    return [1, buried]
+
+
+def _bury(server: Server, dead: str, lane: str, entry: str, fault: str, tries: str) -> str:
+    try:
+        said = json.loads(entry)
+    except ValueError:
+        said = {}
+    facts = {"lane": lane, "id": said.get("id", ""), "paymentRequestId": said.get("about", "")}
+    facts |= {"url": said.get("url", ""), "fault": fault, "attempts": tries, "entry": entry}
+    server.xadd(dead, *(str(part) for field in facts.items() for part in field))
+    return str(facts["id"])
+
+
+def waiting(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    [deliveries] = keys
+    stem, most = args[0], int(args[1])
+    lanes, oldest = server.zrange(deliveries), -1
+    for lane in [*lanes[:most], *lanes[-most:]]:
+        written = re.match(r'{"v":1,"at":(\d+)', (server.lrange(stem + lane) or [""])[0])
+        if written:
+            oldest = max(oldest, server.clock() - int(written[1]))
+    return [len(lanes), oldest]
 
 
 def _refused(server: Server, write: Mapping[str, Any], why: str) -> list[Any]:
@@ -611,6 +707,7 @@ TWINS: dict[str, Twin] = {
         append,
         census,
         claim,
+        collect,
         due,
         erase,
         hours,
@@ -618,8 +715,10 @@ TWINS: dict[str, Twin] = {
         rearm,
         receive,
         save,
+        settle,
         stuck,
         told,
         unpark,
+        waiting,
     )
 }

@@ -23,6 +23,7 @@ from tests.simulation.redis import (
     stream_id,
 )
 from worker import connect
+from worker.deliveries import Delivery, callback_lane, forward_lane, write
 from worker.keys import Keys
 from worker.scripts import Scripts
 
@@ -45,9 +46,11 @@ receives = st.tuples(
             "digest": st.sampled_from("abcdefgh"),
             "parks": st.booleans(),
             "odd": st.booleans(),
+            "forward": st.booleans(),
         }
     ),
 )
+urls = st.sampled_from(["https://a.example/x", "https://a.example/y?z", "https://b.example"])
 saves = st.tuples(
     st.just("save"),
     st.fixed_dictionaries(
@@ -63,9 +66,21 @@ saves = st.tuples(
             "alone": st.booleans(),
             "entries": st.lists(lines, max_size=3),
             "events": st.lists(texts, max_size=2),
+            "callbacks": st.lists(urls, max_size=2),
             "found": st.booleans(),
             "missed": st.booleans(),
             "wake": st.booleans(),
+        }
+    ),
+)
+settles = st.tuples(
+    st.just("settle"),
+    st.fixed_dictionaries(
+        {
+            "lane": st.integers(0, 3),
+            "fate": st.sampled_from(["delivered", "again", "dead", "gone"]),
+            "stale": st.sampled_from([False, False, False, True]),
+            "delay": moments,
         }
     ),
 )
@@ -112,6 +127,21 @@ calls = st.one_of(
             {"ahead": moments, "offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}
         ),
     ),
+    st.tuples(
+        st.just("collect"),
+        st.fixed_dictionaries(
+            {
+                "most": st.integers(0, 3),
+                "each": st.integers(1, 2),
+                "look": st.integers(1, 3),
+                "busy": st.sampled_from([0, 0, 1, 2]),
+                "takes": st.sampled_from([0, 200, 15_000]),
+            }
+        ),
+    ),
+    settles,
+    settles,
+    st.tuples(st.just("waiting"), st.fixed_dictionaries({"most": st.integers(1, 2)})),
     st.tuples(st.just("rearm"), st.fixed_dictionaries({"id": ids})),
     st.tuples(st.just("unpark"), st.fixed_dictionaries({"id": ids, "before": moments})),
     st.tuples(
@@ -141,6 +171,7 @@ NEW_AND_OVERDUE: dict[str, Any] = {
     "alone": False,
     "entries": [],
     "events": [],
+    "callbacks": [],
     "found": False,
     "missed": False,
     "wake": True,
@@ -155,7 +186,7 @@ class Pair:
         self.scripts = Scripts(redis)
         self.now = 0
         self.twin = Server(lambda: self.now)
-        self.versions: dict[str, int] = {}
+        self.written = 0
 
     async def call(self, name: str, said: dict[str, Any]) -> None:
         if name == "meddle":
@@ -260,7 +291,7 @@ class Pair:
         names = [k.parked, k.inbox(key), k.payment(key), k.quarantine]
         return names, [key, now + said["before"], *key.split(":")]
 
-    def _receive(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+    def _receive(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
         names = [
             k.payment(key),
@@ -271,7 +302,10 @@ class Pair:
             k.queue,
             k.quarantine,
         ]
+        lane = forward_lane(key[0], said["digest"])
+        names += [k.deliveries, k.delivery(lane)]
         args = [key, k.prefix, said["entry"], said["digest"], 93_600_000, "01"[said["parks"]]]
+        args += [lane, self._entry(said["entry"], now)] if said["forward"] else ["", ""]
         return names, [*args, *key.split(":"), "odd", b"\xc3\xa9"] if said["odd"] else args
 
     def _save(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
@@ -288,9 +322,39 @@ class Pair:
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "type", text, "data", "{}"] for text in said["events"]],
+            "lane": callback_lane(key),
+            "callbacks": [self._entry("b", now, url) for url in said["callbacks"]],
         }
         names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
-        return names + [k.outcomes, k.brake, k.parked, k.queue], [json.dumps(write)]
+        names += [k.outcomes, k.brake, k.parked, k.queue]
+        names += [k.deliveries, k.delivery(callback_lane(key))]
+        return names, [json.dumps(write)]
+
+    def _entry(self, body: str, at: int, url: str = "") -> str:
+        """Each is another one, or one that comes twice would be settled for the other."""
+        self.written += 1
+        id_ = str(self.written)
+        return write(Delivery(id=id_, at=at, about="1", body=body.encode(), seq=at, url=url))
+
+    def _lanes(self) -> list[str]:
+        return self.twin.zrange(self.keys.deliveries) or [callback_lane(IDS[0])]
+
+    def _collect(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, busy = self.keys, [said["busy"], said["takes"]]
+        groups = {"https://a.example": busy, "forward:c": busy} if said["busy"] else {}
+        args = [k.delivery(""), 30_000, said["most"], said["each"], said["look"]]
+        return [k.deliveries], [*args, json.dumps(groups)]
+
+    def _settle(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, lanes = self.keys, self._lanes()
+        lane = lanes[said["lane"] % len(lanes)]
+        entry = (self.twin.lrange(k.delivery(lane)) or ["none"])[0]
+        names = [k.deliveries, k.delivery(lane), k.dead_deliveries]
+        args = [lane, entry + "!" * said["stale"], said["fate"], "http_500", 3]
+        return names, [*args, abs(said["delay"]), entry.replace('"tries":0', '"tries":1')]
+
+    def _waiting(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.deliveries], [self.keys.delivery(""), said["most"]]
 
     async def compare(self) -> None:
         names = sorted(_text(await self.redis.keys(f"*{self.keys.prefix}*")))
@@ -424,7 +488,7 @@ def test_a_twin_does_what_its_script_does(
 
 
 #: An operator's, run by hand: in the simulated world there are processes alone.
-BY_HAND = {"replay", "requeue"}
+BY_HAND = {"redeliver", "replay", "requeue"}
 
 
 def test_there_is_a_twin_of_every_script_that_a_process_runs() -> None:

@@ -69,7 +69,11 @@ def add_to(commands: Commands) -> None:
         help="let it stand though the gateway says otherwise, or nothing",
     )
     replay = add(commands, "replay", _replay, "Take up again what was set aside.")
-    replay.add_argument("what", choices=["commands", "quarantine"], help="dead commands, or")
+    replay.add_argument(
+        "what",
+        choices=["commands", "quarantine", "callbacks", "forwards"],
+        help="dead commands, notifications not understood, or what nobody took",
+    )
     replay.add_argument("ids", nargs="*", metavar="ID", help="of entries, as --dry-run lists them")
     replay.add_argument("--all", action="store_true")
     replay.add_argument("--since", metavar="AGE", help="set aside in the last 90s, 5m, 2h, 3d")
@@ -220,6 +224,7 @@ def _why_not(args: argparse.Namespace, resolution: "Resolution") -> str:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    from worker.deliveries import Kind
     from worker.environment import Need
     from worker.keys import Keys
     from worker.replay import Choice, Replay
@@ -244,10 +249,13 @@ def _replay(args: argparse.Namespace) -> int:
             confirm=await check_before_writing(redis, settings, Role.WORKER),
             dry_run=args.dry_run,
         )
-        if args.what == "commands":
-            rows = await again.commands(choice, args.type, args.data)
-        else:
-            rows = await again.quarantine(choice)
+        match args.what:
+            case "commands":
+                rows = await again.commands(choice, args.type, args.data)
+            case "quarantine":
+                rows = await again.quarantine(choice)
+            case kind:  # callbacks or forwards
+                rows = await again.deliveries(choice, Kind(kind.removesuffix("s")))
         return _tell(args, rows)
 
     return with_redis(settings, work)

@@ -7,15 +7,17 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from jobs.model import Ms
-from jobs.schedule import DAY, MINUTE, SECOND
+from jobs.schedule import DAY, HOUR, MINUTE, SECOND
 from worker.commands import GROUP
 from worker.doctor.check import Check, failed, ok, skipped, warning
 from worker.keys import Keys
 from worker.replies import now_of, text_of
 from worker.settings import Settings
+from worker.store import Store
 
 SWEEPS_MISSED = 6  #: in a row, before we say that no worker runs
 WAITING_LONG: Ms = MINUTE  #: for a command, which a worker takes up within a second
+UNDELIVERED_LONG: Ms = HOUR  #: for a callback, or a notification that is passed on
 LAG_LONG: Ms = DAY  #: for an outcome
 LOOKED_AT = 500  #: open payments, at either end
 
@@ -28,6 +30,7 @@ async def check_backlog(redis: Redis, settings: Settings) -> list[Check]:
         "commands": lambda: _commands(redis, keys, now),
         "outcomes": lambda: _outcomes(redis, keys, settings, now),
         "set aside": lambda: _set_aside(redis, keys),
+        "deliveries": lambda: _deliveries(redis, keys),
         "accounts": lambda: _accounts(redis, keys, settings),
     }
     for what, look in looks.items():
@@ -115,14 +118,26 @@ async def _set_aside(redis: Redis, keys: Keys) -> list[Check]:
     for what, stream, word in (
         ("dead commands", keys.dead, "commands"),
         ("quarantine", keys.quarantine, "quarantine"),
+        ("dead deliveries", keys.dead_deliveries, "callbacks"),
     ):
         count = await redis.xlen(stream)
         if count:
             fix = f"see `reconciler replay {word} --all --dry-run`"
+            if word == "callbacks":
+                fix += ", and `replay forwards`"
             checks.append(warning(what, f"{count} lie there", fix))
         else:
             checks.append(ok(what, "none"))
     return checks
+
+
+async def _deliveries(redis: Redis, keys: Keys) -> list[Check]:
+    lanes, oldest = await Store(redis, keys).waiting()
+    if oldest is not None and oldest > UNDELIVERED_LONG:
+        seen = f"{lanes} endpoints or payments wait for what is sent, the oldest {_length(oldest)}"
+        fix = "see delivery.failed in the worker's log; mend the endpoint, or start a worker"
+        return [warning("deliveries", f"{seen} old", fix)]
+    return [ok("deliveries", f"{lanes} wait")]
 
 
 async def _accounts(redis: Redis, keys: Keys, settings: Settings) -> list[Check]:

@@ -1,10 +1,12 @@
 -- Keep a verified notification, once, and wake the payment's job; park it if nobody tracks it.
--- KEYS payment, inbox, open, parked, heard, queue, quarantine
+-- KEYS payment, inbox, open, parked, heard, queue, quarantine, deliveries, lane
 -- ARGV id, prefix, entry, digest, digest ttl ms, parks ('1': worth keeping for an untracked payment),
+--   the lane's name and what is to be passed on there ('' and '': nothing),
 --   and only for one to be quarantined as well: client id, payment request id, reason, body
 -- Returns {now, 'accepted' | 'parked' | 'duplicate' | 'untracked'}
 local payment, inbox, open, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local heard, queue, quarantine = KEYS[5], KEYS[6], KEYS[7]
+local deliveries, lane = KEYS[8], KEYS[9]
 local id, prefix, entry, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now = now_ms()
 
@@ -16,8 +18,12 @@ local function hear(result)
 end
 
 if redis.call('SISMEMBER', heard, digest) == 1 then return hear('duplicate') end
-if ARGV[7] then
-  redis.call('XADD', quarantine, '*', 'clientId', ARGV[7], 'paymentRequestId', ARGV[8], 'reason', ARGV[9], 'body', ARGV[10])
+if ARGV[8] ~= '' then
+  redis.call('ZADD', deliveries, 'NX', string.format('%.0f', now), ARGV[7])
+  redis.call('RPUSH', lane, ARGV[8])
+end
+if ARGV[9] then
+  redis.call('XADD', quarantine, '*', 'clientId', ARGV[9], 'paymentRequestId', ARGV[10], 'reason', ARGV[11], 'body', ARGV[12])
 end
 
 if redis.call('EXISTS', payment) == 1 then

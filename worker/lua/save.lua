@@ -1,11 +1,13 @@
 -- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, wake-up.
--- KEYS payment, timeline, inbox, open, outcomes, brake, parked, queue
+-- KEYS payment, timeline, inbox, open, outcomes, brake, parked, queue, deliveries, lane
 -- ARGV[1] JSON: id, client, prefix, expect (version read; null = must be new), fields [k,v,..],
 --   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), alone (bool),
---   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool)
+--   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool),
+--   lane (its name), callbacks [json..]
 -- Returns {now, the new version}, or {now, 0} where another was first and nothing is changed.
 local payment, timeline, inbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local outcomes, brake, parked, queue = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local deliveries, lane = KEYS[9], KEYS[10]
 local d = cjson.decode(ARGV[1])
 local now = now_ms()
 
@@ -25,6 +27,8 @@ redis.call('XLEN', outcomes)
 redis.call('HLEN', brake)
 redis.call('ZCARD', parked)
 redis.call('ZCARD', queue)
+redis.call('ZCARD', deliveries)
+redis.call('LLEN', lane)
 
 redis.call('DEL', payment)
 redis.call('HSET', payment, unpack(d.fields))
@@ -49,6 +53,8 @@ end
 redis.call('LTRIM', timeline, -200, -1)
 
 for _, fields in ipairs(d.events) do redis.call('XADD', outcomes, '*', unpack(fields)) end
+for _, callback in ipairs(d.callbacks) do redis.call('RPUSH', lane, callback) end
+if #d.callbacks > 0 then redis.call('ZADD', deliveries, 'NX', string.format('%.0f', now), d.lane) end
 
 local at = d.at
 if mail > 0 then at = string.format('%.0f', now) end
