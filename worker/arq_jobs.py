@@ -16,7 +16,8 @@ from jobs.follow import follow
 from jobs.model import Ms
 from jobs.report import report_rejected
 from jobs.schedule import SECOND
-from worker.commands import BadCommand, encode_data, execute, rejection_of
+from worker.commands import BadCommand, execute, rejection_of
+from worker.envelope import encode_data
 from worker.logs import log
 from worker.records import UnknownSchema
 
@@ -66,7 +67,7 @@ def command_job(type_: str) -> Any:
     """A command as an arq job: as safe as arq, no safer."""
 
     async def run(ctx: dict[str, Any], data: Mapping[str, Any] | str) -> None:
-        at = round(ctx["enqueue_time"].timestamp() * 1000)
+        at = _written_at(ctx)
         text = data if isinstance(data, str) else encode_data(data)
         try:
             done = await _execute_or_reject(type_, text, at, ctx)
@@ -94,6 +95,14 @@ async def _execute_or_reject(type_: str, data: str, at: Ms, ctx: Mapping[str, An
         return True
 
 
+def _written_at(ctx: Mapping[str, Any]) -> Ms:
+    """By the clock of who wrote it, which may be ahead: each try was a while before the next."""
+    tried_for: Ms = (ctx.get("job_try", 1) - 1) * COMMAND_RETRY
+    written: Ms = round(ctx["enqueue_time"].timestamp() * 1000)
+    latest: Ms = ctx["store"].now() - tried_for
+    return min(written, latest)
+
+
 def _again(ctx: Mapping[str, Any]) -> Retry:
     """Later. arq adds the delay to the time by its own clock, but the queue goes by Redis'."""
     redis_ahead: Ms = ctx["store"].now() - time.time_ns() // 1_000_000
@@ -102,6 +111,7 @@ def _again(ctx: Mapping[str, Any]) -> Retry:
 
 COMMAND_JOBS = {
     "track_payment": "payment.track",
+    "submit_payment": "payment.submit",
     "cancel_payment": "payment.cancel",
     "recheck_payment": "payment.recheck",
     "forget_payment": "payment.forget",

@@ -5,7 +5,6 @@ A command that cannot be read goes to the dead stream with the reason, is answer
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from jobs.model import Ms, OnTimeout, Rejected
 from jobs.news import Ask, Order, Track
 from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools
+from worker.envelope import Envelope, NoEnvelope, unwrap
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
@@ -34,6 +34,7 @@ GROUP = "reconciler"
 BATCH = 64
 READ_BLOCK: Ms = 1000
 RETRY_IDLE: Ms = 2 * SECOND  #: a command left unacknowledged is taken up again after this
+MOST_AHEAD = 10_000  #: entries with an id of the future that are remembered
 MAX_DELIVERIES = 10  #: a command that fails this often fails always: a person must look at it
 
 MAX_AHEAD: Ms = 30 * DAY  #: a closing time further off is a mistake in units
@@ -53,6 +54,21 @@ class BadCommand(Exception):
 
 
 # Reading
+
+
+def open_entry(raw: Mapping[Any, Any]) -> Envelope:
+    """The command in an entry of the stream, or of that of the dead, still to be read."""
+    fields = {text_of(name, "replace"): value for name, value in raw.items()}
+    texts = {name: text_of(fields[name], "replace") for name in _HEADERS if name in fields}
+    if "data" in fields:
+        texts["data"] = text_of(fields["data"], "surrogateescape")  # no UTF-8: malformed
+    try:
+        return unwrap(texts)
+    except NoEnvelope as fault:
+        raise BadCommand("malformed", str(fault)) from None
+
+
+_HEADERS = ("type", "ce_type", "ce_specversion")
 
 
 def read_command(
@@ -241,6 +257,7 @@ class CommandStream:
         self._redis, self._store, self._keys = redis, store, keys
         self._tools, self._consumer = tools, consumer
         self._other_versions = OtherVersions()
+        self._ahead: dict[str, Ms] = {}  #: when an entry with an id of the future was first met
 
     async def run(self) -> None:
         """Read for ever; when Redis is away, wait and go on."""
@@ -270,11 +287,11 @@ class CommandStream:
         return len(entries)
 
     async def _handle(self, entry_id: str, raw: Mapping[Any, Any]) -> None:
-        fields = {text_of(name, "replace"): value for name, value in raw.items()}
-        type_ = text_of(fields.get("type", b""), "replace")
-        data = text_of(fields.get("data", b""), "surrogateescape")  # no UTF-8: malformed
+        type_ = ""
         try:
-            done = await execute(type_, data, entry_id, written_at(entry_id, fields), self._tools)
+            type_, data = open_entry(raw)
+            at = self._written_at(entry_id, raw)
+            done = await execute(type_, data, entry_id, at, self._tools)
         except BadCommand as bad:
             await self._bury(entry_id, raw, bad, type_)
         except (RedisError, OSError):
@@ -287,6 +304,17 @@ class CommandStream:
         else:
             if done:
                 await self._redis.xack(self._keys.commands, GROUP, entry_id)
+                self._ahead.pop(entry_id, None)
+
+    def _written_at(self, entry_id: str, raw: Mapping[Any, Any]) -> Ms:
+        """Not later than when we first met it: who writes an entry may choose its id, and a command
+        of the future would be given its minute for ever."""
+        at, now = written_at(entry_id, raw), self._store.now()
+        if at <= now:
+            return at
+        if len(self._ahead) >= MOST_AHEAD:
+            self._ahead.clear()
+        return self._ahead.setdefault(entry_id, now)
 
     async def _leave_alone(
         self, entry_id: str, raw: Mapping[Any, Any], type_: str, fault: UnknownSchema
@@ -359,8 +387,3 @@ async def make_group(redis: Redis, stream: str, group: str) -> None:
     except ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise
-
-
-def encode_data(data: Mapping[str, Any]) -> str:
-    """The `data` of a command as JSON."""
-    return json.dumps(data, separators=(",", ":"))
