@@ -27,6 +27,10 @@ class Keys:
         """Digests of the notifications received, so that a resend is known as one."""
         return self._name(f"heard:{key}")
 
+    def handled(self, group: str, name: str) -> str:
+        """Which events of a payment, or of a rejected command, a group of consumers has handled."""
+        return self._name(f"handled:{group}:{name}")
+
     def job(self, key: str) -> str:
         """The id of a payment's one arq job."""
         return f"{self.prefix}:{key}"
