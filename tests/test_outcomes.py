@@ -385,7 +385,7 @@ async def test_what_waiting_does_not_mend_is_raised(
         async with Redis.from_url(server.url, decode_responses=True) as admin:
             await Stream(admin, "p").publish("succeeded")
             words = ["ACL", "SETUSER", "u", "reset", "on", ">p", "~*", *rights]
-            await admin.execute_command(*words)  # type: ignore[no-untyped-call]
+            await admin.execute_command(*words)
         async with Redis.from_url(f"{server.url}?username=u&password={password}") as redis:
             with pytest.raises(RedisError, match=fault):
                 async with asyncio.timeout(5), aclosing(Stream(redis, "p").consume()) as source:

@@ -82,10 +82,10 @@ def read_command(
         said = parse_object(data.encode(errors="surrogatepass"))
     except Unreadable as fault:
         raise BadCommand("malformed", f"data is not a JSON object ({fault.why})") from None
-    request_id = _request_id(said)
+    request_id = request_id_of(said)
     try:
         _check_fields(type_, said)
-        client_id = _client_id(said, accounts)
+        client_id = client_id_of(said, accounts)
     except BadCommand as bad:
         bad.payment_request_id = request_id
         raise
@@ -132,14 +132,16 @@ def _check_fields(type_: str, said: Mapping[str, Any]) -> None:
             raise BadCommand("malformed", f"{name[:64]!r} is not a field of {type_}: {known}")
 
 
-def _request_id(said: Mapping[str, Any]) -> str:
+def request_id_of(said: Mapping[str, Any]) -> str:
+    """The payment that a command is about, or `BadCommand`."""
     value = said.get("paymentRequestId")
     if not isinstance(value, str) or not PAYMENT_REQUEST_ID.fullmatch(value):
         raise BadCommand("malformed", "paymentRequestId: write 1 to 64 of A-Z a-z 0-9 _ . : -")
     return value
 
 
-def _client_id(said: Mapping[str, Any], accounts: Collection[str]) -> str:
+def client_id_of(said: Mapping[str, Any], accounts: Collection[str]) -> str:
+    """The account that a command is for: the one that it names, else the only one there is."""
     value = said.get("clientId")
     if value is None and len(accounts) == 1:
         return next(iter(accounts))

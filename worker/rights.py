@@ -175,6 +175,8 @@ XREADGROUP GROUP x x STREAMS {commands} >
 XPENDING {commands} x
 XACK {commands} x 0-1
 XADD {dead} * type x
+# The command API
+XADD {commands} * type x
 # Housekeeping
 ZRANGEBYSCORE {parked} 0 1
 EXISTS {commands}
