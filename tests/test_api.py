@@ -15,7 +15,7 @@ from structlog.typing import EventDict
 
 from jobs.model import Money, Payment
 from tests.keys import CLIENT_ID
-from tests.servers import Reply, environ, free_port, get, own_server, put, send
+from tests.servers import Reply, environ, free_port, get, own_server, put, raw_gateway, send
 from worker import api, connect
 from worker.admin import HEADERS, admin_port, create_app
 from worker.health import Health
@@ -371,13 +371,16 @@ async def test_a_redis_that_hangs_does_not_hang_us(
     redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "REDIS_SECONDS", 0.2)
-    silent = await asyncio.start_server(lambda *_: asyncio.sleep(10), "127.0.0.1", 0)
-    url = f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0"
-    async with opened(url, prefix, redis) as http:
-        replies = [http.post("/v1/payments", TRACK) for _ in range(2 * api.AT_ONCE)]
-        async with asyncio.timeout(10):
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+
+    async with raw_gateway(silent) as url:
+        silent_url = url.replace("http:", "redis:")
+        async with opened(f"{silent_url}/0", prefix, redis) as http, asyncio.timeout(10):
+            replies = [http.post("/v1/payments", TRACK) for _ in range(2 * api.AT_ONCE)]
             statuses = [reply.status for reply in await asyncio.gather(*replies)]
-    silent.close()
     assert statuses == [503] * len(statuses)
 
 

@@ -89,6 +89,11 @@ def read_settings(args: argparse.Namespace, need: "Need") -> "Settings":
         raise Fault(BAD_SETTINGS, bad.message) from None
 
 
+def account_of(settings: "Settings") -> str:
+    """The client id that a command is about: --client-id, or the only one there is."""
+    return settings.client_id
+
+
 # Redis
 
 
