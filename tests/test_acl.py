@@ -342,10 +342,10 @@ async def test_a_merchant_does_its_part_with_its_own_rights(stocked: Guarded) ->
 
 async def test_a_merchants_loop_over_outcomes_needs_no_other_rights(server: Guarded) -> None:
     merchant, admin = server.who("merchant"), server.who("admin")
-    data = '{"data": {"seq": 1}}'
-    about = {"type": "payment.succeeded", "clientId": CLIENT_ID, "paymentRequestId": "order-1"}
+    about = {"clientId": CLIENT_ID, "paymentRequestId": "order-1", "data": '{"data": {"seq": 1}}'}
     for name in ("a", "b"):
-        await admin.xadd(K.outcomes, {"id": name, "data": data, **about})
+        fields: dict[Any, Any] = {"id": name, "type": "payment.succeeded"} | about
+        await admin.xadd(K.outcomes, fields)
     async with aclosing(outcomes(merchant, "shop", "me", claim_after=0)) as source:
         assert (await anext(source)).id == "a"
         waiting = asyncio.ensure_future(anext(source))  # it is noted, and what was overtaken left

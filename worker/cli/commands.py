@@ -120,7 +120,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
 def _give(args: argparse.Namespace, settings: "Settings", type_: str, data: dict[str, Any]) -> int:
     """Check a command as the worker will, write it, and see what becomes of it if that is asked."""
     from worker import client
-    from worker.cli.waiting import Command, wait
+    from worker.cli.waiting import Command, record_of, wait
     from worker.keys import Keys
     from worker.rights import Role
 
@@ -129,12 +129,12 @@ def _give(args: argparse.Namespace, settings: "Settings", type_: str, data: dict
 
     async def work(redis: "Redis") -> int:
         await check_before_writing(redis, settings, Role.MERCHANT)
-        tracked = args.wait is not None and bool(await redis.hgetall(keys.payment(key)))  # type: ignore[misc]
+        before = await record_of(redis, keys, key) if args.wait is not None else {}
         entry_id = await client.send(redis, type_, data, settings.key_prefix)
         if args.wait is None:
             show({"command": entry_id}, args.json, f"queued as {entry_id}")
             return OK
-        command = Command(type=type_, id=entry_id, key=key, was_tracked=tracked)
+        command = Command(type=type_, id=entry_id, key=key, before=before.get("status", ""))
         seen = await wait(redis, keys, command, args.wait)
         told = f"{type_} {entry_id}: {seen.result}: {seen.message}"
         show({"command": entry_id} | seen.to_json(), args.json, told)

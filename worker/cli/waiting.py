@@ -40,7 +40,7 @@ class Command:
     type: str
     id: str
     key: str
-    was_tracked: bool  #: just before it was written
+    before: str  #: the payment's status just before it was written; empty: not tracked
 
     @property
     def at(self) -> int:
@@ -53,7 +53,7 @@ async def wait(redis: "Redis", keys: "Keys", command: Command, seconds: float) -
     after = f"{command.at - 1}-{2**64 - 1}"  # outcomes go by the same clock
     while True:
         events, after = await _events(redis, keys, after)
-        record = _texts(await redis.hgetall(keys.payment(command.key)))  # type: ignore[misc]
+        record = await record_of(redis, keys, command.key)
         if seen := _told(command, events) or _effect(command, record):
             return seen
         if time.monotonic() > deadline:
@@ -61,6 +61,11 @@ async def wait(redis: "Redis", keys: "Keys", command: Command, seconds: float) -
             status = record.get("status", "")
             return Seen(code=UNAVAILABLE, result="waiting", message=message, status=status)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def record_of(redis: "Redis", keys: "Keys", key: str) -> dict[str, str]:
+    """A payment's record; empty if it is not tracked."""
+    return _texts(await redis.hgetall(keys.payment(key)))  # type: ignore[misc]
 
 
 async def _events(redis: "Redis", keys: "Keys", after: str) -> tuple[list[dict[str, Any]], str]:
@@ -97,9 +102,9 @@ def _effect(command: Command, record: Mapping[str, str]) -> Seen | None:
         case "payment.recheck":
             acted = max(int(record.get(name) or 0) for name in ("askedAt", "lastCancelAt"))
             return _done(status, f"the payment is {status}") if acted >= command.at else None
-        case "payment.forget" if status == "forgotten":
+        case "payment.forget" if status == "forgotten" != command.before:
             return _done(status, "it is no longer followed")
-        case "payment.forget" if command.was_tracked and not record:
+        case "payment.forget" if command.before and not record:
             return _done(status, "its record is erased")
         case "payment.submit":
             return _ended(status, "succeeded", f"the payment is {status}")
