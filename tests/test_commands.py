@@ -15,6 +15,7 @@ from arq.connections import ArqRedis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -639,6 +640,22 @@ async def test_what_redis_does_not_confirm_as_safe_is_not_acknowledged_but_done_
     await world.stream.read()
     assert await world.waiting() == 0
     assert await world.payment()
+
+
+async def test_one_whose_payment_redis_refuses_holds_up_no_other(world: World) -> None:
+    key = world.keys.payment(f"{CLIENT_ID}:odd")
+    await world.redis.set(key, "no record")
+    await world.write("payment.track", TRACK | {"paymentRequestId": "odd"})
+    await world.write("payment.track", TRACK)
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await world.stream.read()
+    assert await world.payment()
+    assert (await world.waiting(), await world.dead()) == (1, [])
+    await world.redis.delete(key)
+    await world.stream.read()
+    assert await world.payment("odd")
+    assert await world.waiting() == 0
 
 
 class BrokenStore(Store):

@@ -284,8 +284,14 @@ class CommandStream:
         block = None if left else READ_BLOCK
         new = await self._redis.xreadgroup(GROUP, self._consumer, streams, count=BATCH, block=block)
         entries = [*left, *(new[0][1] if new else [])]
+        refused: ResponseError | None = None
         for entry_id, fields in entries:
-            await self._handle(text_of(entry_id, "replace"), fields or {})
+            try:
+                await self._handle(text_of(entry_id, "replace"), fields or {})
+            except ResponseError as fault:  # perhaps of its payment alone: no other waits for it
+                refused = fault
+        if refused:
+            raise refused
         return len(entries)
 
     async def _handle(self, entry_id: str, raw: Mapping[Any, Any]) -> None:
