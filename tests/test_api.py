@@ -15,12 +15,13 @@ from structlog.typing import EventDict
 
 from jobs.model import Money, Payment
 from tests.keys import CLIENT_ID
-from tests.servers import Reply, environ, free_port, get, own_server, put, raw_gateway, send
+from tests.servers import Reply, environ, free_port, get, own_server, put, raw_gateway, send, until
 from worker import api, connect
 from worker.admin import HEADERS, admin_port, create_app
 from worker.health import Health
 from worker.http_server import serve
 from worker.keys import Keys
+from worker.main import run_worker
 from worker.rights import Role
 from worker.scripts import Confirm
 from worker.settings import Settings, load
@@ -345,6 +346,29 @@ async def test_what_redis_does_not_confirm_as_safe_is_not_acknowledged(
 async def test_what_redis_confirms_is_acknowledged(http: Api) -> None:
     http.health.confirm = Confirm(("WAIT", 0, 1), 0)
     assert (await http.post("/v1/payments", TRACK)).status == 202
+
+
+@pytest.mark.once
+async def test_a_worker_acknowledges_what_is_as_safe_as_it_has_promised(
+    redis_url: str, prefix: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no replica, so nothing is."""
+    monkeypatch.setattr(connect, "CONFIRM_MS", 50)
+    port, stopping = free_port(), asyncio.Event()
+    settings = given(redis_url, prefix, WORKER_ADMIN_PORT=str(port), DURABILITY="replica:1")
+    worker = asyncio.create_task(run_worker(settings, stopping))
+    http = Api(redis, Keys(prefix), port)
+
+    async def probed() -> bool:
+        try:
+            return bool(json.loads((await http.get("/readyz")).body)["checks"]["probes"] == "ok")
+        except OSError:
+            return False
+
+    await until(probed)
+    assert refusal(await http.post("/v1/payments", TRACK)) == (503, "store_down")
+    stopping.set()
+    await worker
 
 
 async def test_before_redis_has_passed_the_probes_nothing_is_written(http: Api) -> None:

@@ -784,6 +784,10 @@ async def test_a_raw_arq_job_that_cannot_be_carried_out_is_answered_under_its_ow
     assert job
     event = await jobs.told(f"command:{job.job_id}")
     assert (event["data"]["reason"], event["data"]["message"]) == ("malformed", PRICE)
+    [(_, dead)] = await until(lambda: jobs.redis.xrange(jobs.keys.dead))
+    assert (dead["type"], json.loads(dead["data"])) == ("payment.track", ORDER)
+    assert (dead["error"], dead["deliveries"]) == (f"malformed: {PRICE}", "1")
+    assert dead["origin_id"] == job.job_id
     await jobs.arq.enqueue_job("track_payment", TRACK)  # and the worker goes on
     await jobs.told(f"{CLIENT_ID}:order-1:succeeded")
 

@@ -14,9 +14,8 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.follow import follow
 from jobs.model import Ms
-from jobs.report import report_rejected
 from jobs.schedule import SECOND
-from worker.commands import BadCommand, execute, rejection_of
+from worker.commands import BadCommand, as_dead, execute, rejection_of, report_dead
 from worker.envelope import encode_data
 from worker.logs import log
 from worker.records import UnknownSchema
@@ -70,7 +69,7 @@ def command_job(type_: str) -> Any:
         at = _written_at(ctx)
         text = data if isinstance(data, str) else encode_data(data)
         try:
-            done = await _execute_or_reject(type_, text, at, ctx)
+            done = await _execute_or_bury(type_, text, at, ctx)
         except (RedisError, OSError) as fault:
             ctx["outage"].waits(fault)
             raise _again(ctx) from fault
@@ -85,13 +84,15 @@ def command_job(type_: str) -> Any:
     return run
 
 
-async def _execute_or_reject(type_: str, data: str, at: Ms, ctx: Mapping[str, Any]) -> bool:
+async def _execute_or_bury(type_: str, data: str, at: Ms, ctx: Mapping[str, Any]) -> bool:
+    id_, store = ctx["job_id"], ctx["store"]
     try:
-        return await execute(type_, data, ctx["job_id"], at, ctx["tools"])
+        return await execute(type_, data, id_, at, ctx["tools"])
     except BadCommand as bad:
-        rejected = rejection_of(bad, type_, ctx["job_id"])
-        await ctx["store"].reject(rejected)
-        report_rejected(log, rejected)
+        await store.reject(rejection_of(bad, type_, id_))
+        raw = {"type": type_, "data": data.encode(errors="surrogatepass")}
+        await store.redis.xadd(store.keys.dead, as_dead(raw, bad, ctx.get("job_try", 1), id_))
+        report_dead(bad, type_, id_)
         return True
 
 

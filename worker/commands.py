@@ -249,6 +249,26 @@ def rejection_of(bad: BadCommand, type_: str, id_: str) -> Rejected:
     )
 
 
+def as_dead(
+    raw: Mapping[Any, Any], bad: BadCommand, deliveries: int, origin_id: str
+) -> dict[Any, Any]:
+    """An entry of the dead stream: what was written, and why it was not carried out."""
+    error = f"{bad.reason}: {bad.message}"
+    return {**raw, "error": error, "deliveries": deliveries, "origin_id": origin_id}
+
+
+def report_dead(bad: BadCommand, type_: str, id_: str) -> None:
+    log.warning(
+        "command.dead",
+        command=type_[:64],
+        command_id=id_,
+        reason=bad.reason,
+        message=bad.message,
+        client_id=bad.client_id,
+        payment_request_id=bad.payment_request_id,
+    )
+
+
 # The stream
 
 
@@ -342,22 +362,12 @@ class CommandStream:
     ) -> None:
         """To the dead stream, answered and acknowledged. A second run answers with the same id."""
         await self._store.reject(rejection_of(bad, type_[:64], entry_id))
-        facts = {"error": f"{bad.reason}: {bad.message}", "deliveries": deliveries}
-        origin = {"origin_id": _origin(raw) or entry_id}
-        dead: dict[Any, Any] = {**raw, **facts, **origin}
+        dead = as_dead(raw, bad, deliveries, _origin(raw) or entry_id)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(self._keys.dead, dead)
             pipe.xack(self._keys.commands, GROUP, entry_id)
             await pipe.execute()
-        log.warning(
-            "command.dead",
-            command=type_[:64],
-            command_id=entry_id,
-            reason=bad.reason,
-            message=bad.message,
-            client_id=bad.client_id,
-            payment_request_id=bad.payment_request_id,
-        )
+        report_dead(bad, type_, entry_id)
 
     async def _bury_if_hopeless(self, entry_id: str, raw: Mapping[Any, Any], type_: str) -> None:
         pending = await self._redis.xpending_range(
