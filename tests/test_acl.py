@@ -347,7 +347,8 @@ async def test_a_merchants_loop_over_outcomes_needs_no_other_rights(server: Guar
         fields: dict[Any, Any] = {"id": name, "type": "payment.succeeded"} | about
         await admin.xadd(K.outcomes, fields)
     async with aclosing(outcomes(merchant, "shop", "me", claim_after=0)) as source:
-        assert (await anext(source)).id == "a"
+        async with asyncio.timeout(20):
+            assert (await anext(source)).id == "a"
         waiting = asyncio.ensure_future(anext(source))  # it is noted, and what was overtaken left
         await until(lambda: _nothing_pending(admin))
         waiting.cancel()

@@ -25,6 +25,12 @@ SHOP, US = "shop", "CLIENT"
 NUMBERS = count(1)
 
 
+async def next_of(source: AsyncGenerator[Outcome, None]) -> Outcome:
+    """The next outcome; a failure if none comes."""
+    async with asyncio.timeout(10):
+        return await anext(source)
+
+
 class Stream:
     """The outcomes of a worker, and the merchant's consumers."""
 
@@ -56,7 +62,7 @@ class Stream:
         source = self.consume(consumer, **more)
         async with asyncio.timeout(10), aclosing(source):
             for _ in range(number):
-                names.append((await anext(source)).id.rpartition(":")[2])
+                names.append((await next_of(source)).id.rpartition(":")[2])
             waiting = asyncio.ensure_future(anext(source))
             await until(self._all_acknowledged)
             waiting.cancel()
@@ -69,7 +75,7 @@ class Stream:
     async def take(self, consumer: str, **more: Any) -> str:
         """Take the next one, and die while it is handled."""
         async with aclosing(self.consume(consumer, **more)) as source:
-            return (await anext(source)).id.rpartition(":")[2]
+            return (await next_of(source)).id.rpartition(":")[2]
 
     async def pending(self, first: str = "-") -> list[str]:
         found = await self.redis.xpending_range(self.keys.outcomes, SHOP, first, "+", 100)
@@ -99,7 +105,7 @@ async def test_what_a_worker_publishes_is_read_whole(redis_url: str, prefix: str
         await carry_out(track(at, id="3-0", amount=Money("USD", 1)), bench.worker.tools)
         source = outcomes(bench.redis, SHOP, "a", prefix=prefix)
         async with aclosing(source):
-            forgotten, rejected = await anext(source), await anext(source)
+            forgotten, rejected = await next_of(source), await next_of(source)
         payment: Payment = await bench.payment()
     assert forgotten.type == "payment.forgotten"
     assert forgotten.id == f"{payment.key}:forgotten"
@@ -131,10 +137,10 @@ async def test_a_client_that_gives_bytes_reads_the_same(
         assert await Stream(plain, prefix).take("a") == "succeeded"
         stream_of_bytes = outcomes(plain, SHOP, "a", prefix=prefix)
         async with aclosing(stream_of_bytes):
-            assert (await anext(stream_of_bytes)).client_id == US
+            assert (await next_of(stream_of_bytes)).client_id == US
         memory = RedisMemory(plain, SHOP, prefix)
         async with aclosing(outcomes(plain, SHOP, "a", prefix=prefix)) as source:
-            outcome = await anext(source)
+            outcome = await next_of(source)
         await memory.remember(outcome)
         assert await memory.handled(outcome)
 
@@ -148,9 +154,9 @@ async def test_one_is_acknowledged_when_the_next_is_asked_for_and_not_before(
     first = await stream.publish("cancelling.1")
     second = await stream.publish("cancelled")
     async with aclosing(stream.consume()) as source:
-        await anext(source)
+        await next_of(source)
         assert await stream.pending() == [first]
-        await anext(source)
+        await next_of(source)
         assert await stream.pending() == [second]
 
 
@@ -193,7 +199,7 @@ async def test_each_group_reads_for_itself(stream: Stream) -> None:
     assert await stream.handle(1) == ["succeeded"]
     books = outcomes(stream.redis, "books", "a", prefix=stream.prefix)
     async with aclosing(books):
-        assert (await anext(books)).id.endswith("succeeded")
+        assert (await next_of(books)).id.endswith("succeeded")
 
 
 async def test_what_is_remembered_is_forgotten_after_all_records_are(stream: Stream) -> None:
@@ -257,7 +263,7 @@ async def test_what_a_dead_consumer_left_is_given_to_another_after_a_while(
     assert await stream.take("dead") == "succeeded"
     living = stream.consume("living", claim_after=0.3)
     async with aclosing(living):
-        names = [(await anext(living)).id.rpartition(":")[2] for _ in range(2)]
+        names = [(await next_of(living)).id.rpartition(":")[2] for _ in range(2)]
     assert names == ["failed", "succeeded"], "what is new does not wait for it"
 
 
@@ -278,7 +284,7 @@ async def test_what_another_has_handled_and_not_acknowledged_is_not_handled_agai
     """It died between its note and the acknowledgement."""
     await stream.publish("succeeded")
     async with aclosing(stream.consume("dead")) as source:
-        await RedisMemory(stream.redis, SHOP, stream.prefix).remember(await anext(source))
+        await RedisMemory(stream.redis, SHOP, stream.prefix).remember(await next_of(source))
     await stream.publish("failed", payment="order-2")
     assert await stream.handle(1, "living", claim_after=0) == ["failed"]
     assert await stream.pending() == []
@@ -345,10 +351,10 @@ async def test_what_was_trimmed_while_it_was_at_hand_holds_up_nothing(stream: St
 async def test_a_group_that_is_gone_is_made_again(stream: Stream) -> None:
     await stream.publish("succeeded")
     async with aclosing(stream.consume()) as source:
-        await anext(source)
+        await next_of(source)
         await stream.redis.delete(stream.keys.outcomes)
         await stream.publish("failed", payment="order-2")
-        assert (await anext(source)).id.endswith("failed")
+        assert (await next_of(source)).id.endswith("failed")
 
 
 async def test_while_redis_is_away_it_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -359,7 +365,7 @@ async def test_while_redis_is_away_it_is_waited_for(caplog: pytest.LogCaptureFix
         stream = Stream(redis, "p")
         await stream.publish("cancelling.1")
         async with aclosing(stream.consume()) as source:
-            await anext(source)
+            await next_of(source)
             await asyncio.to_thread(server.stop)
             waiting = asyncio.ensure_future(anext(source))
             await until(lambda: _is("Redis does not answer" in caplog.text))
