@@ -282,6 +282,15 @@ def test_waiting_without_a_worker_ends_and_the_command_stays(line: Line) -> None
     assert (code, out) == (4, f"payment.cancel {entry_id}: {told}\n")
 
 
+def test_who_cannot_see_what_becomes_of_an_order_is_told_that_it_is_given(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    line.redis.set(line.keys.outcomes, "no stream")
+    code, out, err = line("cancel", "order-1", "--wait", "5")
+    [(entry_id, _)] = line.redis.xrange(line.keys.commands)
+    assert (code, out) == (4, "")
+    assert err.startswith(f"reconciler: queued as {entry_id}, and no more is known: WRONGTYPE")
+
+
 def test_an_order_cannot_be_given_while_redis_is_away(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

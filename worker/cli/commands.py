@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.cli.base import (
     OK,
+    UNAVAILABLE,
     USAGE,
     Commands,
     Fault,
@@ -119,6 +120,8 @@ def _settings(args: argparse.Namespace) -> "Settings":
 
 def _give(args: argparse.Namespace, settings: "Settings", type_: str, data: dict[str, Any]) -> int:
     """Check a command as the worker will, write it, and see what becomes of it if that is asked."""
+    from redis.exceptions import RedisError
+
     from worker import client
     from worker.cli.waiting import Command, record_of, wait
     from worker.keys import Keys
@@ -135,7 +138,12 @@ def _give(args: argparse.Namespace, settings: "Settings", type_: str, data: dict
             show({"command": entry_id}, args.json, f"queued as {entry_id}")
             return OK
         command = Command(type=type_, id=entry_id, key=key, before=before.get("status", ""))
-        seen = await wait(redis, keys, command, args.wait)
+        try:
+            seen = await wait(redis, keys, command, args.wait)
+        except (RedisError, OSError) as fault:
+            raise Fault(
+                UNAVAILABLE, f"queued as {entry_id}, and no more is known: {fault}"
+            ) from None
         told = f"{type_} {entry_id}: {seen.result}: {seen.message}"
         show({"command": entry_id} | seen.to_json(), args.json, told)
         return seen.code
