@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from worker import client, connect, rights
 from worker.embedded import NoServer
 from worker.keys import Keys
 from worker.mock_gateway import RunningMock
+from worker.outcomes import outcomes
 from worker.rights import Role
 from worker.scripts import Scripts
 from worker.values import Durability, Persistence
@@ -203,7 +205,7 @@ def granted(user: str) -> set[str]:
     return set(re.findall(r"(?<=[ (]\+)[a-z|]+", line))
 
 
-OPERATORS = {"zrange"}  #: `reconciler pending`
+OPERATORS = {"zrange", "xread"}  #: `reconciler pending`, `cancel --wait`
 PROCESSES = {Role.RECEIVER: set(), Role.WORKER: OPERATORS}
 
 
@@ -336,6 +338,45 @@ async def test_a_merchant_does_its_part_with_its_own_rights(stocked: Guarded) ->
     assert await merchant.xread({K.outcomes: "0"})
     assert (await merchant.hgetall(K.payment(KEY)))["status"] == "pending"  # type: ignore[misc]
     assert await denied_to(stocked) == []
+
+
+async def test_a_merchants_loop_over_outcomes_needs_no_other_rights(server: Guarded) -> None:
+    merchant, admin = server.who("merchant"), server.who("admin")
+    about = {"clientId": CLIENT_ID, "paymentRequestId": "order-1", "data": '{"data": {"seq": 1}}'}
+    for name in ("a", "b"):
+        fields: dict[Any, Any] = {"id": name, "type": "payment.succeeded"} | about
+        await admin.xadd(K.outcomes, fields)
+    async with aclosing(outcomes(merchant, "shop", "me", claim_after=0)) as source:
+        async with asyncio.timeout(20):
+            assert (await anext(source)).id == "a"
+        waiting = asyncio.ensure_future(anext(source))  # it is noted, and what was overtaken left
+        await until(lambda: _nothing_pending(admin))
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    assert await admin.hgetall(K.handled("shop", KEY)) == {"id:a": "1", "seq": "1"}  # type: ignore[misc]
+    assert await denied_to(server) == []
+
+
+async def _nothing_pending(admin: Redis) -> bool:
+    [group] = await admin.xinfo_groups(K.outcomes)
+    return (group["pending"], group["lag"]) == (0, 0)
+
+
+@pytest.mark.parametrize("who", ["merchant", "worker"])
+async def test_who_gives_a_command_may_wait_for_what_becomes_of_it(
+    server: Guarded, who: str, tmp_path: Path
+) -> None:
+    admin = server.who("admin")
+    given = environ(server.url_of(who), "reconciler", "")
+    given = {k: v for k, v in given.items() if "KEY" not in k or k.startswith("RECONCILER")}
+    words = reconciler("forget", "order-1", "--wait", "10", "--json")
+    await admin.hset(K.payment(KEY), mapping={"status": "forgotten"})  # type: ignore[misc]
+    with process(tmp_path, given, *words) as asked:
+        assert await asyncio.to_thread(asked.ended) == 0, asked.said
+        assert '"result": "done"' in asked.stdout()
+    assert await admin.xlen(K.commands) == 1
+    denied = {one.split()[1] for one in await denied_to(server)}  # it tries what the probes ask
+    assert not denied & {"xadd", "xread", "hgetall"}
 
 
 async def test_a_scaler_counts_waiting_commands_with_its_own_rights(stocked: Guarded) -> None:

@@ -1,7 +1,7 @@
 """The jobs as arq calls them: whatever fails in one, arq hears nothing of it but `Retry`."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from arq.worker import Retry
@@ -146,3 +146,16 @@ async def test_a_command_is_tried_again_after_the_same_time_whatever_the_workers
     assert again.defer_score is not None
     due = real // 1_000_000 + ahead + again.defer_score - store.now()
     assert due == pytest.approx(arq_jobs.COMMAND_RETRY, abs=2000)
+
+
+@pytest.mark.parametrize(("tries", "waited"), [(1, 0), (2, 5_000), (13, 60_000)])
+async def test_a_command_of_the_future_is_as_old_as_its_tries_have_taken(
+    tries: int, waited: int
+) -> None:
+    """By the clock of who enqueued it, an order without a payment would be tried for ever."""
+    store = Failing(RedisConnectionError("away"))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    ctx = {"store": store, "enqueue_time": tomorrow, "job_try": tries}
+    assert arq_jobs._written_at(ctx) == pytest.approx(store.now() - waited, abs=2000)
+    ctx["enqueue_time"] = datetime.fromtimestamp(1_000_000_000, UTC)
+    assert arq_jobs._written_at(ctx) == 1_000_000_000_000

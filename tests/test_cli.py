@@ -94,6 +94,10 @@ COMMANDS = [
     "track",
     "status",
     "pending",
+    "submit",
+    "cancel",
+    "recheck",
+    "forget",
     "report",
     "audit",
     "doctor",
@@ -130,6 +134,13 @@ def test_every_command_explains_itself(line: Line, words: str) -> None:
         "track order-1 --amount USD:599 --on-timeout wait",
         "status",
         "pending --limit many",
+        "submit",
+        "submit order-1",
+        "cancel",
+        "cancel --wait order-1",
+        "recheck order-1 --wait soon",
+        "recheck order-1 --wait -1",
+        "forget order-1 --wait nan",
         "doctor --role merchant",
         "resolve order-1 --as succeeded",
         "resolve order-1 --as lost --reason x",
@@ -203,6 +214,93 @@ def test_an_amount_that_is_none_is_refused_before_anything_is_written(
     assert (code, out) == (2, "")
     assert err == "reconciler: --amount: write currency and smallest units, as in USD:599\n"
     assert line.redis.xlen(line.keys.commands) == 0
+
+
+# submit, cancel, recheck, forget: what becomes of them is told in test_ways_in.py
+
+
+@pytest.mark.parametrize("verb", ["cancel", "recheck", "forget"])
+def test_an_order_is_written_to_the_stream(line: Line, verb: str) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    code, out, err = line(verb, "order-1", "--reason", "支付")
+    [(entry_id, fields)] = line.redis.xrange(line.keys.commands)
+    assert (code, out, err) == (0, f"queued as {entry_id}\n", "")
+    assert fields["type"] == f"payment.{verb}"
+    wanted = {"paymentRequestId": "order-1", "clientId": CLIENT_ID, "reason": "支付"}
+    assert json.loads(fields["data"]) == wanted
+    code, out, _ = line(verb, "order-1", "--client-id", "OTHER", "--json")
+    [_, (entry_id, fields)] = line.redis.xrange(line.keys.commands)
+    assert (code, json.loads(out)) == (0, {"command": entry_id})
+    assert json.loads(fields["data"]) == {"paymentRequestId": "order-1", "clientId": "OTHER"}
+
+
+@pytest.mark.parametrize("verb", ["cancel", "recheck", "forget"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["order 1"], "paymentRequestId: write 1 to 64 of A-Z a-z 0-9 _ . : -"),
+        (["order-1", "--reason", "x" * 257], "reason: write at most 256 characters"),
+    ],
+)
+def test_an_order_that_the_worker_could_not_read_is_not_written(
+    line: Line, verb: str, words: list[str], message: str
+) -> None:
+    assert line(verb, *words) == (2, "", f"reconciler: {message}\n")
+    assert line.redis.xlen(line.keys.commands) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "--data: not a JSON object (json)"),
+        (b"[]", "--data: not a JSON object (not_object)"),
+        (b'{"a":1,"a":2}', "--data: not a JSON object (duplicate_key)"),
+        (b'"' + b"x" * 65_536, "--data: over 64 KiB; a command has far less"),
+    ],
+)
+def test_a_payment_that_cannot_be_read_is_not_submitted(
+    line: Line, tmp_path: Path, data: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "order.json"
+    file.write_bytes(data)
+    assert line("submit", "--data", str(file)) == (2, "", f"reconciler: {message}\n")
+    with file.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert line("submit", "--data", "-") == (2, "", f"reconciler: {message}\n")
+    assert line.redis.xlen(line.keys.commands) == 0
+
+
+def test_a_file_that_is_not_there_is_said_to_be_not(line: Line, tmp_path: Path) -> None:
+    code, out, err = line("submit", "--data", str(tmp_path / "none.json"))
+    assert (code, out) == (2, "")
+    assert "No such file" in err
+
+
+def test_waiting_without_a_worker_ends_and_the_command_stays(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    line.track("order-1")
+    code, out, _ = line("cancel", "order-1", "--wait", "0")
+    [(entry_id, _)] = line.redis.xrange(line.keys.commands)
+    told = "waiting: nothing was seen of it in 0 s; it stays in the stream"
+    assert (code, out) == (4, f"payment.cancel {entry_id}: {told}\n")
+
+
+def test_who_cannot_see_what_becomes_of_an_order_is_told_that_it_is_given(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    line.redis.set(line.keys.outcomes, "no stream")
+    code, out, err = line("cancel", "order-1", "--wait", "5")
+    [(entry_id, _)] = line.redis.xrange(line.keys.commands)
+    assert (code, out) == (4, "")
+    assert err.startswith(f"reconciler: queued as {entry_id}, and no more is known: WRONGTYPE")
+
+
+def test_an_order_cannot_be_given_while_redis_is_away(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    code, out, err = line("cancel", "order-1", "--wait")
+    assert (code, out) == (4, "")
+    assert err.startswith("reconciler: Redis is not available")
 
 
 # status

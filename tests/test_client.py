@@ -1,6 +1,7 @@
 """Commands from the merchant's own Python code are the commands that the worker reads."""
 
 import json
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from redis.asyncio import Redis
 from jobs.model import Money, OnTimeout
 from jobs.news import Ask, Order, Track
 from tests.keys import CLIENT_ID
-from worker.client import send, track
+from worker import client
+from worker.client import send, submit, track
 from worker.commands import read_command
 from worker.keys import Keys
 
@@ -82,6 +84,61 @@ async def test_any_other_command_is_sent_by_its_type(redis: Redis, prefix: str, 
     command = await read(redis, prefix)
     assert isinstance(command, Order)
     assert (command.ask, command.reason) == (ask, "left")
+
+
+@pytest.mark.parametrize("ask", Ask)
+async def test_each_order_has_a_function_of_its_name(redis: Redis, prefix: str, ask: Ask) -> None:
+    give = getattr(client, ask.value.removeprefix("payment."))
+    entry_id = await give(redis, "order-1", client_id=CLIENT_ID, reason="left", prefix=prefix)
+    assert await read(redis, prefix) == Order(
+        ask=ask,
+        id=entry_id,
+        at=int(entry_id.partition("-")[0]),
+        client_id=CLIENT_ID,
+        payment_request_id="order-1",
+        reason="left",
+    )
+
+
+async def test_a_submitted_payment_has_the_gateways_own_fields(redis: Redis, prefix: str) -> None:
+    order = {"referenceOrderId": "basket-7", "env": {"userAgent": "Mozilla"}}
+    entry_id = await submit(
+        redis,
+        "order-1",
+        "USD",
+        599,
+        order,
+        redirect_url="https://shop.example/thanks",
+        notify_url="https://shop.example/notify",
+        settlement_currency="EUR",
+        expires_in=600,
+        callback_url="https://shop.example/hook",
+        prefix=prefix,
+    )
+    id_, type_, data = await written(redis, prefix)
+    assert (id_, type_) == (entry_id, "payment.submit")
+    assert json.loads(data) == {
+        "paymentRequestId": "order-1",
+        "paymentAmount": {"currency": "USD", "value": "599"},
+        "order": order,
+        "paymentRedirectUrl": "https://shop.example/thanks",
+        "paymentNotifyUrl": "https://shop.example/notify",
+        "settlementStrategy": {"settlementCurrency": "EUR"},
+        "expiresIn": 600,
+        "callbackUrl": "https://shop.example/hook",
+    }
+
+
+async def test_where_to_be_called_back_may_be_said(redis: Redis, prefix: str) -> None:
+    url = "https://shop.example/hook"
+    await track(redis, "order-1", "USD", 599, callback_url=url, prefix=prefix)
+    _, _, data = await written(redis, prefix)
+    assert json.loads(data)["callbackUrl"] == url
+
+
+def test_a_type_checker_is_told_that_there_are_types() -> None:
+    for package in ("jobs", "worker"):
+        assert (resources.files(package) / "py.typed").is_file()
 
 
 async def test_what_is_not_given_is_not_written(redis: Redis, prefix: str) -> None:

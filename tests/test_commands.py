@@ -5,15 +5,21 @@ Up to the queue's edge on a real Redis; the last tests hand commands to a real w
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from jobs import commands as job_commands
 from jobs.model import Money, Ms, OnTimeout, Payment
 from jobs.news import Ask, Order, Track
 from jobs.schedule import DAY, SECOND, Policy
@@ -36,6 +42,12 @@ AMOUNT = {"currency": "USD", "value": "599"}
 TRACK: dict[str, Any] = {"paymentRequestId": "order-1", "paymentAmount": AMOUNT}
 ORDER = {"paymentRequestId": "order-1"}
 ACCOUNTS = (CLIENT_ID,)
+EVENTS = [
+    {"specversion": "1.0", "type": "payment.track", "data": TRACK},
+    {"specversion": "1.0", "type": "payment.cancel", "data": ORDER},
+    {"specversion": "1.0", "type": "payment.cancel", "data": {}},
+    {"specversion": "1.0"},
+]
 
 
 def read(said: object, type_: str = "payment.track", accounts: Any = ACCOUNTS) -> Any:
@@ -370,6 +382,23 @@ async def test_fields_beside_type_and_data_do_no_harm(world: World) -> None:
     assert await world.payment()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ce_type": "payment.track", "ce_specversion": "1.0", "data": json.dumps(TRACK)},
+        {"data": json.dumps({"specversion": "1.0", "type": "payment.track", "data": TRACK})},
+    ],
+)
+async def test_a_cloud_event_is_a_command_like_any_other(
+    world: World, fields: dict[Any, Any]
+) -> None:
+    await world.redis.xadd(world.keys.commands, fields)
+    await world.stream.read()
+    payment = await world.payment()
+    assert payment and payment.amount == Money("USD", 599)
+    assert (await world.waiting(), await world.told(), await world.dead()) == (0, [], [])
+
+
 async def test_one_that_cannot_be_read_is_buried_whole_and_answered(
     world: World, log_lines: list[EventDict]
 ) -> None:
@@ -409,7 +438,10 @@ async def test_one_that_cannot_be_read_is_buried_whole_and_answered(
     [
         ({"hello": "world"}, "unknown_type"),
         ({"type": "payment.track"}, "malformed"),
-        ({"data": "{}"}, "unknown_type"),
+        ({"data": "{}"}, "malformed"),
+        ({"data": json.dumps(TRACK)}, "malformed"),
+        ({"ce_type": "payment.pay", "ce_specversion": "1.0"}, "unknown_type"),
+        ({"type": "payment.track", "ce_type": "payment.cancel", "data": "{}"}, "malformed"),
         ({b"\xff\xfe": b"\x00\xff", b"type": b"\xff"}, "unknown_type"),
         ({"type": "payment.track", "data": json.dumps(TRACK | {"clientId": "x"})}, "unknown_acc"),
         ({b"type": b"payment.track", b"data": b'{"paymentRequestId":"\xff"}'}, "malformed"),
@@ -465,6 +497,80 @@ async def test_an_order_for_a_payment_never_tracked_is_rejected_after_a_minute(
     assert (event["id"], event["data"]["reason"]) == (f"command:{early}", "not_tracked")
     assert await world.waiting() == 1
     assert await world.dead() == []  # nothing is wrong with its sender
+
+
+async def test_an_order_with_an_id_of_the_future_has_its_minute_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes an entry may choose its id."""
+    entry_id = await world.write("payment.cancel", ORDER, f"{world.store.now() + DAY}-0")
+    await world.stream.read()
+    assert (await world.waiting(), await world.told()) == (1, [])
+    monkeypatch.setattr(job_commands, "NOT_TRACKED_GRACE", 0)
+    await world.stream.read()
+    [event] = await world.told()
+    assert (event["id"], event["data"]["reason"]) == (f"command:{entry_id}", "not_tracked")
+    assert await world.waiting() == 0
+
+
+async def test_a_time_to_pay_never_runs_from_the_future(world: World) -> None:
+    now = world.store.now()
+    await world.write("payment.track", TRACK | {"expiresIn": 300}, f"{now + DAY}-0")
+    await world.stream.read()
+    payment = await world.payment()
+    assert payment and payment.closing_time == pytest.approx(now + 300 * SECOND, abs=5 * SECOND)
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from([b"type", b"data", b"id", b"ce_type", b"ce_specversion", b"origin_id"])
+            | st.binary(max_size=8),
+            st.sampled_from(
+                [b"payment.track", b"payment.cancel", b"1.0", b"{}", b"1-1", b"9" * 13 + b"-1"]
+                + [json.dumps(said).encode() for said in (TRACK, ORDER, ORDER | {"reason": 7})]
+                + [json.dumps(event).encode() for event in EVENTS]
+            )
+            | st.binary(max_size=64),
+            min_size=1,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_comes_into_the_stream_ends_done_or_answered_and_the_stream_goes_on(
+    redis_url: str, entries: list[dict[Any, Any]]
+) -> None:
+    asyncio.run(_all_end(redis_url, entries))
+
+
+async def _all_end(redis_url: str, entries: list[dict[Any, Any]]) -> None:
+    keys, plain = Keys(f"test-{secrets.token_hex(6)}"), connect.client(redis_url)
+    async with Redis.from_url(redis_url, decode_responses=True) as redis:
+        world = World(redis, Store(plain, keys))
+        await commands.make_group(plain, keys.commands, commands.GROUP)
+        ids = {(await plain.xadd(keys.commands, fields)).decode() for fields in entries}
+        ids.add(await world.write("payment.track", TRACK | {"paymentRequestId": "last"}))
+        with capture_logs() as lines, pytest.MonkeyPatch.context() as patch:
+            await world.stream.read()
+            assert await world.payment("last")
+            patch.setattr(job_commands, "NOT_TRACKED_GRACE", 0)  # of orders without a payment
+            await world.stream.read()
+        assert await world.waiting() == 0
+        ends = [line for line in lines if line["event"] in ENDS]
+        assert sorted(line["command_id"] for line in ends) == sorted(ids), "each has one end"
+        answered = {f"command:{e['command_id']}" for e in ends if e["event"] != ENDS[0]}
+        assert answered == {event["id"] for event in await world.told()}
+        assert await plain.xlen(keys.dead) == sum(line["event"] == "command.dead" for line in ends)
+        await plain.delete(*[key async for key in plain.scan_iter(match=f"*{keys.prefix}*")])
+    await plain.aclose()
+
+
+ENDS = ("command.accepted", "command.rejected", "command.dead")
 
 
 async def test_the_same_payment_again_is_taken_and_changes_nothing(world: World) -> None:
@@ -534,6 +640,22 @@ async def test_what_redis_does_not_confirm_as_safe_is_not_acknowledged_but_done_
     await world.stream.read()
     assert await world.waiting() == 0
     assert await world.payment()
+
+
+async def test_one_whose_payment_redis_refuses_holds_up_no_other(world: World) -> None:
+    key = world.keys.payment(f"{CLIENT_ID}:odd")
+    await world.redis.set(key, "no record")
+    await world.write("payment.track", TRACK | {"paymentRequestId": "odd"})
+    await world.write("payment.track", TRACK)
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await world.stream.read()
+    assert await world.payment()
+    assert (await world.waiting(), await world.dead()) == (1, [])
+    await world.redis.delete(key)
+    await world.stream.read()
+    assert await world.payment("odd")
+    assert await world.waiting() == 0
 
 
 class BrokenStore(Store):
@@ -637,9 +759,9 @@ async def jobs(redis_url: str, redis: Redis, prefix: str) -> AsyncIterator[Jobs]
     )
     async with scripted_gateway() as gateway:
         gateway.answer = says("SUCCESS")
-        settings = load(environ(redis_url, prefix, gateway.url))
         stopping = asyncio.Event()
-        worker = asyncio.create_task(run_worker(settings, stopping))
+        worker_settings = load(environ(redis_url, prefix, gateway.url))
+        worker = asyncio.create_task(run_worker(worker_settings, stopping))
         yield Jobs(redis, arq, keys)
         stopping.set()
         await worker
@@ -662,6 +784,10 @@ async def test_a_raw_arq_job_that_cannot_be_carried_out_is_answered_under_its_ow
     assert job
     event = await jobs.told(f"command:{job.job_id}")
     assert (event["data"]["reason"], event["data"]["message"]) == ("malformed", PRICE)
+    [(_, dead)] = await until(lambda: jobs.redis.xrange(jobs.keys.dead))
+    assert (dead["type"], json.loads(dead["data"])) == ("payment.track", ORDER)
+    assert (dead["error"], dead["deliveries"]) == (f"malformed: {PRICE}", "1")
+    assert dead["origin_id"] == job.job_id
     await jobs.arq.enqueue_job("track_payment", TRACK)  # and the worker goes on
     await jobs.told(f"{CLIENT_ID}:order-1:succeeded")
 

@@ -4,6 +4,7 @@
     GET /readyz    whether it can do its work; 503 and what is wrong, if not
     GET /metrics   for Prometheus
     GET /          a page to look at, of the worker
+    /v1/...        the worker's command API, see `worker.api`; it is off without ADMIN_TOKEN
 
 Everything but the first two wants ADMIN_TOKEN, where there is one. A browser is led astray by a
 name that points here (DNS rebinding), so nobody is answered under a name that is not allowed.
@@ -25,7 +26,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from redis.asyncio import Redis
 
-from worker import connect, logs, page
+from worker import api, connect, logs, page
 from worker.health import Health
 from worker.http_server import serve
 from worker.keys import Keys
@@ -38,6 +39,7 @@ from worker.tasks import end
 
 OPEN_TO_ALL = ("/healthz", "/readyz")
 METHODS = ("GET", "HEAD")
+HELP = "there are /healthz, /readyz and /metrics"
 #: For answers under way when the process stops: it has done its work by then.
 DRAIN_SECONDS = 0.5
 
@@ -51,6 +53,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+
+Routes = Sequence[web.AbstractRouteDef]
 
 
 # Wiring
@@ -67,8 +72,8 @@ async def admin_port(settings: Settings, role: Role, health: Health) -> AsyncIte
     readings = Readings(redis, health, _question(role, redis, settings))
     metrics = _metrics(role, health, lambda: (readings.last, readings.up))
     # The receiver faces the internet: its user of Redis may not read payments.
-    pages = page.routes(redis, settings) if role is Role.WORKER else []
-    app = create_app(settings, health, metrics.render if metrics else None, pages)
+    pages, commands = _of_worker(redis, settings, health) if role is Role.WORKER else ([], None)
+    app = create_app(settings, health, metrics.render if metrics else None, pages, commands)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(end, [asyncio.create_task(readings.run())])
@@ -77,6 +82,12 @@ async def admin_port(settings: Settings, role: Role, health: Health) -> AsyncIte
             stack.callback(logs.watchers.remove, metrics.count)
         await _open(stack, app, settings.admin_host, port)
         yield
+
+
+def _of_worker(redis: Redis, settings: Settings, health: Health) -> tuple[Routes, Routes]:
+    """Pages, and commands where there is a token: without one any site's page could give some."""
+    commands = api.routes(redis, settings, health) if settings.admin_token else []
+    return page.routes(redis, settings), commands
 
 
 def _question(role: Role, redis: Redis, settings: Settings) -> Callable[[], Any]:
@@ -115,9 +126,13 @@ def create_app(
     settings: Settings,
     health: Health,
     render: Callable[[], bytes] | None,
-    pages: Sequence[web.AbstractRouteDef] = (),
+    pages: Routes = (),
+    commands: Routes | None = None,
 ) -> web.Application:
-    """The admin port as an aiohttp application; `render` gives the metrics, if they can be had."""
+    """The admin port as an aiohttp application; `render` gives the metrics, if they can be had.
+
+    `commands` is the API; empty where it is off, None where the process has none.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -132,11 +147,11 @@ def create_app(
             return _fault(HTTPStatus.NOT_IMPLEMENTED, "no_metrics", hint)
         return web.Response(body=render(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
-    app = web.Application(middlewares=[_guard(settings)])
+    app = web.Application(middlewares=[_guard(settings, commands)])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
-    app.router.add_routes(pages)
+    app.router.add_routes([*pages, *(commands or ())])
     app.on_response_prepare.append(_with_headers)
     return app
 
@@ -155,8 +170,9 @@ def _fault(status: HTTPStatus, error: str, hint: str, **headers: str) -> web.Res
 # Who is let in
 
 
-def _guard(settings: Settings) -> Any:
+def _guard(settings: Settings, commands: Routes | None) -> Any:
     """No route but a middleware: it sees every request, also one whose target is no path."""
+    root = api.ROOT if commands is not None else None
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -165,27 +181,47 @@ def _guard(settings: Settings) -> Any:
             log.warning("admin.refused", peer=request.remote, reason="host")
             hint = "this name is not allowed: add it to ADMIN_ALLOWED_HOSTS, or use the address"
             return _fault(HTTPStatus.MISDIRECTED_REQUEST, "host", hint)
-        # 2. It changes nothing.
-        if request.method not in METHODS:
-            allow = {hdrs.ALLOW: ", ".join(METHODS)}
-            return _fault(HTTPStatus.METHOD_NOT_ALLOWED, "method", "use GET or HEAD", **allow)
-        # 3. It knows the token, where there is one.
+        # 2. It changes nothing, unless it is a command.
+        commanding = root is not None and request.path.startswith(root)
+        if request.method not in METHODS and not commanding:
+            return _not_allowed(METHODS)
+        # 3. It knows the token, where there is one. A browser sends what it knows for HTTP Basic
+        #    along with what another site makes it ask: for commands that does not do.
         token = settings.admin_token
-        if token and request.path not in OPEN_TO_ALL and not _shows(request, token):
+        schemes = ("bearer",) if commanding else ("bearer", "basic")
+        if token and request.path not in OPEN_TO_ALL and not _shows(request, token, schemes):
             log.warning("admin.refused", peer=request.remote, reason="token")
-            asked = {hdrs.WWW_AUTHENTICATE: 'Basic realm="reconciler", charset="UTF-8"'}
-            hint = "give ADMIN_TOKEN as a bearer token, or as the password of HTTP Basic"
-            return _fault(HTTPStatus.UNAUTHORIZED, "token", hint, **asked)
-        return await _answer(request, handler)
+            return _unknown(schemes)
+        # 4. Without one there are no commands.
+        if commanding and not commands:
+            return _fault(HTTPStatus.NOT_FOUND, "api_off", api.OFF)
+        return await _answer(request, handler, api.HELP if commanding else HELP)
 
     return guard
 
 
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _not_allowed(methods: Collection[str]) -> web.Response:
+    allow = {hdrs.ALLOW: ", ".join(sorted(methods))}
+    hint = f"use {' or '.join(sorted(methods))}"
+    return _fault(HTTPStatus.METHOD_NOT_ALLOWED, "method", hint, **allow)
+
+
+def _unknown(schemes: Collection[str]) -> web.Response:
+    if "basic" in schemes:
+        asked = 'Basic realm="reconciler", charset="UTF-8"'
+        hint = "give ADMIN_TOKEN as a bearer token, or as the password of HTTP Basic"
+    else:
+        asked, hint = 'Bearer realm="reconciler"', "give ADMIN_TOKEN as a bearer token"
+    return _fault(HTTPStatus.UNAUTHORIZED, "token", hint, **{hdrs.WWW_AUTHENTICATE: asked})
+
+
+async def _answer(request: web.Request, handler: Handler, help_: str) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return _fault(HTTPStatus.NOT_FOUND, "path", "there are /healthz, /readyz and /metrics")
+        return _fault(HTTPStatus.NOT_FOUND, "path", help_)
+    except web.HTTPMethodNotAllowed as fault:
+        return _not_allowed(fault.allowed_methods)
     except web.HTTPException:
         raise
     except Exception:
@@ -210,9 +246,10 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _shows(request: web.Request, token: str) -> bool:
+def _shows(request: web.Request, token: str, schemes: Collection[str]) -> bool:
     given = request.headers.getall(hdrs.AUTHORIZATION, [])
-    shown = _shown(given[0]) if len(given) == 1 else b""
+    known = len(given) == 1 and given[0].partition(" ")[0].lower() in schemes
+    shown = _shown(given[0]) if known else b""
     return hmac.compare_digest(shown, token.encode())
 
 

@@ -14,9 +14,9 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.follow import follow
 from jobs.model import Ms
-from jobs.report import report_rejected
 from jobs.schedule import SECOND
-from worker.commands import BadCommand, encode_data, execute, rejection_of
+from worker.commands import BadCommand, as_dead, execute, rejection_of, report_dead
+from worker.envelope import encode_data
 from worker.logs import log
 from worker.records import UnknownSchema
 
@@ -66,10 +66,10 @@ def command_job(type_: str) -> Any:
     """A command as an arq job: as safe as arq, no safer."""
 
     async def run(ctx: dict[str, Any], data: Mapping[str, Any] | str) -> None:
-        at = round(ctx["enqueue_time"].timestamp() * 1000)
+        at = _written_at(ctx)
         text = data if isinstance(data, str) else encode_data(data)
         try:
-            done = await _execute_or_reject(type_, text, at, ctx)
+            done = await _execute_or_bury(type_, text, at, ctx)
         except (RedisError, OSError) as fault:
             ctx["outage"].waits(fault)
             raise _again(ctx) from fault
@@ -84,14 +84,24 @@ def command_job(type_: str) -> Any:
     return run
 
 
-async def _execute_or_reject(type_: str, data: str, at: Ms, ctx: Mapping[str, Any]) -> bool:
+async def _execute_or_bury(type_: str, data: str, at: Ms, ctx: Mapping[str, Any]) -> bool:
+    id_, store = ctx["job_id"], ctx["store"]
     try:
-        return await execute(type_, data, ctx["job_id"], at, ctx["tools"])
+        return await execute(type_, data, id_, at, ctx["tools"])
     except BadCommand as bad:
-        rejected = rejection_of(bad, type_, ctx["job_id"])
-        await ctx["store"].reject(rejected)
-        report_rejected(log, rejected)
+        await store.reject(rejection_of(bad, type_, id_))
+        raw = {"type": type_, "data": data.encode(errors="surrogatepass")}
+        await store.redis.xadd(store.keys.dead, as_dead(raw, bad, ctx.get("job_try", 1), id_))
+        report_dead(bad, type_, id_)
         return True
+
+
+def _written_at(ctx: Mapping[str, Any]) -> Ms:
+    """By the clock of who wrote it, which may be ahead: each try was a while before the next."""
+    tried_for: Ms = (ctx.get("job_try", 1) - 1) * COMMAND_RETRY
+    written: Ms = round(ctx["enqueue_time"].timestamp() * 1000)
+    latest: Ms = ctx["store"].now() - tried_for
+    return min(written, latest)
 
 
 def _again(ctx: Mapping[str, Any]) -> Retry:
@@ -102,6 +112,7 @@ def _again(ctx: Mapping[str, Any]) -> Retry:
 
 COMMAND_JOBS = {
     "track_payment": "payment.track",
+    "submit_payment": "payment.submit",
     "cancel_payment": "payment.cancel",
     "recheck_payment": "payment.recheck",
     "forget_payment": "payment.forget",

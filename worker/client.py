@@ -3,6 +3,10 @@
     redis = Redis.from_url("redis://localhost")
     await track(redis, "order-4711", "USD", 599, expires_in=600)
 
+Each returns as soon as the command is in the stream, with the command's id: one that is not carried
+out is answered by `command.rejected` with that `commandId`, see `worker.outcomes`. What Redis does
+not take is raised as redis-py raises it; sent once more, every command is safe.
+
 Any language does the same with one XADD; see docs/integrate.md.
 """
 
@@ -11,7 +15,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from worker.commands import encode_data
+from worker.envelope import encode_data
 from worker.keys import Keys
 
 
@@ -27,6 +31,7 @@ async def track(
     payment_id: str | None = None,
     on_timeout: str | None = None,
     reference: str | None = None,
+    callback_url: str | None = None,
     prefix: str = "reconciler",
 ) -> str:
     """Have a payment followed; the id of the command, as the stream's outcomes name it.
@@ -44,8 +49,100 @@ async def track(
         "paymentId": payment_id,
         "onTimeout": on_timeout,
         "reference": reference,
+        "callbackUrl": callback_url,
     }
     return await send(redis, "payment.track", data, prefix)
+
+
+async def submit(
+    redis: Redis,
+    payment_request_id: str,
+    currency: str,
+    value: int,
+    order: Mapping[str, Any],
+    *,
+    notify_url: str | None = None,
+    redirect_url: str | None = None,
+    settlement_currency: str | None = None,
+    client_id: str | None = None,
+    expires_in: int | None = None,
+    expiry_time: str | None = None,
+    on_timeout: str | None = None,
+    reference: str | None = None,
+    callback_url: str | None = None,
+    prefix: str = "reconciler",
+) -> str:
+    """Have the worker create an Entry Code payment at the gateway, and follow it; the command's id.
+
+    `order` is the gateway's own, as its documents write it: `referenceOrderId`, `orderDescription`,
+    `orderAmount`, `merchant`, `env`. `payment.submitted` brings the URL to send the buyer to.
+    Submitting the same payment again is safe: the gateway is asked under the same id.
+    """
+    strategy = {"settlementCurrency": settlement_currency} if settlement_currency else None
+    data = {
+        "paymentRequestId": payment_request_id,
+        "paymentAmount": {"currency": currency, "value": str(value)},
+        "order": order,
+        "paymentNotifyUrl": notify_url,
+        "paymentRedirectUrl": redirect_url,
+        "settlementStrategy": strategy,
+        "clientId": client_id,
+        "expiresIn": expires_in,
+        "paymentExpiryTime": expiry_time,
+        "onTimeout": on_timeout,
+        "reference": reference,
+        "callbackUrl": callback_url,
+    }
+    return await send(redis, "payment.submit", data, prefix)
+
+
+async def cancel(
+    redis: Redis,
+    payment_request_id: str,
+    *,
+    client_id: str | None = None,
+    reason: str | None = None,
+    prefix: str = "reconciler",
+) -> str:
+    """Have a payment cancelled at the gateway; the id of the command."""
+    return await _order(redis, "payment.cancel", payment_request_id, client_id, reason, prefix)
+
+
+async def recheck(
+    redis: Redis,
+    payment_request_id: str,
+    *,
+    client_id: str | None = None,
+    reason: str | None = None,
+    prefix: str = "reconciler",
+) -> str:
+    """Have the gateway asked about a payment now; the id of the command."""
+    return await _order(redis, "payment.recheck", payment_request_id, client_id, reason, prefix)
+
+
+async def forget(
+    redis: Redis,
+    payment_request_id: str,
+    *,
+    client_id: str | None = None,
+    reason: str | None = None,
+    prefix: str = "reconciler",
+) -> str:
+    """Have a payment no longer followed, or the record of one that has ended erased; the id of the
+    command."""
+    return await _order(redis, "payment.forget", payment_request_id, client_id, reason, prefix)
+
+
+async def _order(
+    redis: Redis,
+    type_: str,
+    payment_request_id: str,
+    client_id: str | None,
+    reason: str | None,
+    prefix: str,
+) -> str:
+    about = {"paymentRequestId": payment_request_id, "clientId": client_id, "reason": reason}
+    return await send(redis, type_, about, prefix)
 
 
 async def send(

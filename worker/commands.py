@@ -5,7 +5,6 @@ A command that cannot be read goes to the dead stream with the reason, is answer
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from jobs.model import Ms, OnTimeout, Rejected
 from jobs.news import Ask, Order, Track
 from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools, no_callbacks
+from worker.envelope import Envelope, NoEnvelope, unwrap
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
@@ -34,6 +34,7 @@ GROUP = "reconciler"
 BATCH = 64
 READ_BLOCK: Ms = 1000
 RETRY_IDLE: Ms = 2 * SECOND  #: a command left unacknowledged is taken up again after this
+MOST_AHEAD = 10_000  #: entries with an id of the future that are remembered
 MAX_DELIVERIES = 10  #: a command that fails this often fails always: a person must look at it
 
 MAX_AHEAD: Ms = 30 * DAY  #: a closing time further off is a mistake in units
@@ -55,6 +56,21 @@ class BadCommand(Exception):
 # Reading
 
 
+def open_entry(raw: Mapping[Any, Any]) -> Envelope:
+    """The command in an entry of the stream, or of that of the dead, still to be read."""
+    fields = {text_of(name, "replace"): value for name, value in raw.items()}
+    texts = {name: text_of(fields[name], "replace") for name in _HEADERS if name in fields}
+    if "data" in fields:
+        texts["data"] = text_of(fields["data"], "surrogateescape")  # no UTF-8: malformed
+    try:
+        return unwrap(texts)
+    except NoEnvelope as fault:
+        raise BadCommand("malformed", str(fault)) from None
+
+
+_HEADERS = ("type", "ce_type", "ce_specversion")
+
+
 def read_command(
     type_: str,
     data: str,
@@ -74,10 +90,10 @@ def read_command(
         said = parse_object(data.encode(errors="surrogatepass"))
     except Unreadable as fault:
         raise BadCommand("malformed", f"data is not a JSON object ({fault.why})") from None
-    request_id = _request_id(said)
+    request_id = request_id_of(said)
     try:
         _check_fields(type_, said)
-        client_id = _client_id(said, accounts)
+        client_id = client_id_of(said, accounts)
     except BadCommand as bad:
         bad.payment_request_id = request_id
         raise
@@ -131,14 +147,16 @@ def _check_fields(type_: str, said: Mapping[str, Any]) -> None:
             raise BadCommand("malformed", f"{name[:64]!r} is not a field of {type_}: {known}")
 
 
-def _request_id(said: Mapping[str, Any]) -> str:
+def request_id_of(said: Mapping[str, Any]) -> str:
+    """The payment that a command is about, or `BadCommand`."""
     value = said.get("paymentRequestId")
     if not isinstance(value, str) or not PAYMENT_REQUEST_ID.fullmatch(value):
         raise BadCommand("malformed", "paymentRequestId: write 1 to 64 of A-Z a-z 0-9 _ . : -")
     return value
 
 
-def _client_id(said: Mapping[str, Any], accounts: Collection[str]) -> str:
+def client_id_of(said: Mapping[str, Any], accounts: Collection[str]) -> str:
+    """The account that a command is for: the one that it names, else the only one there is."""
     value = said.get("clientId")
     if value is None and len(accounts) == 1:
         return next(iter(accounts))
@@ -257,6 +275,26 @@ def rejection_of(bad: BadCommand, type_: str, id_: str) -> Rejected:
     )
 
 
+def as_dead(
+    raw: Mapping[Any, Any], bad: BadCommand, deliveries: int, origin_id: str
+) -> dict[Any, Any]:
+    """An entry of the dead stream: what was written, and why it was not carried out."""
+    error = f"{bad.reason}: {bad.message}"
+    return {**raw, "error": error, "deliveries": deliveries, "origin_id": origin_id}
+
+
+def report_dead(bad: BadCommand, type_: str, id_: str) -> None:
+    log.warning(
+        "command.dead",
+        command=type_[:64],
+        command_id=id_,
+        reason=bad.reason,
+        message=bad.message,
+        client_id=bad.client_id,
+        payment_request_id=bad.payment_request_id,
+    )
+
+
 # The stream
 
 
@@ -267,6 +305,7 @@ class CommandStream:
         self._redis, self._store, self._keys = redis, store, keys
         self._tools, self._consumer = tools, consumer
         self._other_versions = OtherVersions()
+        self._ahead: dict[str, Ms] = {}  #: when an entry with an id of the future was first met
 
     async def run(self) -> None:
         """Read for ever; when Redis is away, wait and go on."""
@@ -291,16 +330,22 @@ class CommandStream:
         block = None if left else READ_BLOCK
         new = await self._redis.xreadgroup(GROUP, self._consumer, streams, count=BATCH, block=block)
         entries = [*left, *(new[0][1] if new else [])]
+        refused: ResponseError | None = None
         for entry_id, fields in entries:
-            await self._handle(text_of(entry_id, "replace"), fields or {})
+            try:
+                await self._handle(text_of(entry_id, "replace"), fields or {})
+            except ResponseError as fault:  # perhaps of its payment alone: no other waits for it
+                refused = fault
+        if refused:
+            raise refused
         return len(entries)
 
     async def _handle(self, entry_id: str, raw: Mapping[Any, Any]) -> None:
-        fields = {text_of(name, "replace"): value for name, value in raw.items()}
-        type_ = text_of(fields.get("type", b""), "replace")
-        data = text_of(fields.get("data", b""), "surrogateescape")  # no UTF-8: malformed
+        type_ = ""
         try:
-            done = await execute(type_, data, entry_id, written_at(entry_id, fields), self._tools)
+            type_, data = open_entry(raw)
+            at = self._written_at(entry_id, raw)
+            done = await execute(type_, data, entry_id, at, self._tools)
         except BadCommand as bad:
             await self._bury(entry_id, raw, bad, type_)
         except (RedisError, OSError):
@@ -313,6 +358,17 @@ class CommandStream:
         else:
             if done:
                 await self._redis.xack(self._keys.commands, GROUP, entry_id)
+                self._ahead.pop(entry_id, None)
+
+    def _written_at(self, entry_id: str, raw: Mapping[Any, Any]) -> Ms:
+        """Not later than when we first met it: who writes an entry may choose its id, and a command
+        of the future would be given its minute for ever."""
+        at, now = written_at(entry_id, raw), self._store.now()
+        if at <= now:
+            return at
+        if len(self._ahead) >= MOST_AHEAD:
+            self._ahead.clear()
+        return self._ahead.setdefault(entry_id, now)
 
     async def _leave_alone(
         self, entry_id: str, raw: Mapping[Any, Any], type_: str, fault: UnknownSchema
@@ -332,22 +388,12 @@ class CommandStream:
     ) -> None:
         """To the dead stream, answered and acknowledged. A second run answers with the same id."""
         await self._store.reject(rejection_of(bad, type_[:64], entry_id))
-        facts = {"error": f"{bad.reason}: {bad.message}", "deliveries": deliveries}
-        origin = {"origin_id": _origin(raw) or entry_id}
-        dead: dict[Any, Any] = {**raw, **facts, **origin}
+        dead = as_dead(raw, bad, deliveries, _origin(raw) or entry_id)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(self._keys.dead, dead)
             pipe.xack(self._keys.commands, GROUP, entry_id)
             await pipe.execute()
-        log.warning(
-            "command.dead",
-            command=type_[:64],
-            command_id=entry_id,
-            reason=bad.reason,
-            message=bad.message,
-            client_id=bad.client_id,
-            payment_request_id=bad.payment_request_id,
-        )
+        report_dead(bad, type_, entry_id)
 
     async def _bury_if_hopeless(self, entry_id: str, raw: Mapping[Any, Any], type_: str) -> None:
         pending = await self._redis.xpending_range(
@@ -385,8 +431,3 @@ async def make_group(redis: Redis, stream: str, group: str) -> None:
     except ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise
-
-
-def encode_data(data: Mapping[str, Any]) -> str:
-    """The `data` of a command as JSON."""
-    return json.dumps(data, separators=(",", ":"))

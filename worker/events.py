@@ -418,6 +418,13 @@ EVENTS: Mapping[str, Entry] = {
     "admin.failed": Entry(
         ERROR, "The admin port broke on a request.", "Report the traceback.", burst=FEW
     ),
+    "admin.store_down": Entry(
+        WARNING,
+        "A request to the command API was answered 503: Redis did not answer or did not confirm.",
+        "Nothing, if Redis comes back by itself: the caller has been told to send it again.",
+        fields="peer fault",
+        burst=FEW,
+    ),
     "admin.crowded": Entry(
         WARNING,
         "Too many connections to the admin port: some were closed, the longest idle first.",

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from worker.scripts import Confirm
 from worker.tasks import end
 from worker.watch import Pulse
 
@@ -16,6 +17,7 @@ class Health:
     """Written by those who do the work, read by the admin server."""
 
     admitted: bool = False  #: Redis has passed the probes
+    confirm: Confirm | None = None  #: what a write must wait for, once that is known
     redis_up: bool = False  #: it answered when it was last asked
     sweeps: bool = False  #: a worker's: that of a receiver has no sweep
     pulse: Pulse | None = None  #: of the sweep, while there is one

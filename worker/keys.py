@@ -31,6 +31,10 @@ class Keys:
         """What is to be sent one after the other, see `worker.deliveries`."""
         return self._name(f"delivery:{lane}")
 
+    def handled(self, group: str, name: str) -> str:
+        """Which events of a payment, or of a rejected command, a group of consumers has handled."""
+        return self._name(f"handled:{group}:{name}")
+
     def job(self, key: str) -> str:
         """The id of a payment's one arq job."""
         return f"{self.prefix}:{key}"

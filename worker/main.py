@@ -115,7 +115,8 @@ async def start(ctx: dict[str, Any]) -> None:
         await make_group(store.redis, store.keys.outcomes, group)
     work = asyncio.current_task()
     assert work
-    health.admitted, health.pulse = True, Pulse(settings.sweep_every)
+    health.admitted, health.confirm = True, known.confirm
+    health.pulse = Pulse(settings.sweep_every)
     stack.callback(_not_ready, health)
     beside = companions(settings, tools, store, jobs, health.pulse)
     beside += [_watch_or_end(ctx, work), _cancel_again(work)]

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from jobs.model import Ms
 from jobs.news import Notification, OtherKind, Unusable
 from worker import messages
-from worker.commands import BadCommand, read_command, written_at
+from worker.commands import BadCommand, open_entry, read_command, written_at
 from worker.deliveries import Damaged, Kind, parse_lane, read, write
 from worker.keys import Keys
 from worker.replies import now_of, text_of
@@ -81,10 +81,9 @@ class Replay:
         return rows
 
     async def _command(self, entry_id: str, fields: dict[str, bytes], reason: str) -> Row:
-        type_ = _text(fields, "type")
-        data = text_of(fields.get("data", b""), "surrogateescape")
         at = written_at(entry_id, fields)
         try:
+            type_, data = open_entry(fields)
             command = read_command(type_, data, entry_id, at, self.accounts, _judged_later)
         except BadCommand as bad:
             refused = f"left: it would be refused again: {bad.message}"

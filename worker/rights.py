@@ -214,9 +214,10 @@ XADD {dead} * type x
 WATCH {imports}
 HGET {imports} x
 HSET {imports} x 0
-XADD {commands} * type x
 XLEN {commands}
 ZCOUNT {queue} 0 1
+# The command API
+XADD {commands} * type x
 # Housekeeping
 ZRANGEBYSCORE {parked} 0 1
 EXISTS {commands}

@@ -273,7 +273,7 @@ class Settings:
         ),
         "",
         "Who reads more than /healthz and /readyz shows it: as a bearer token, or as the password"
-        " of HTTP Basic.",
+        " of HTTP Basic. With one, the worker takes commands over HTTP as well.",
         secret=True,
         need=Need.NOTIFICATIONS | Need.GATEWAY,
     )
