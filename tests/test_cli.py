@@ -100,6 +100,7 @@ COMMANDS = [
     "mock-gateway",
     "mock-notify",
     "keys",
+    "verify",
 ]
 
 

@@ -1,0 +1,115 @@
+"""What a signature was really made over: the message with one mistake undone, or two.
+
+The digest inside the signature says when it is found; then the signature is verified over it.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from worker.verify import bodies, headers, paths
+from worker.verify.message import Case, Parts, parts_of
+from worker.verify.rewritten import differences, reordered
+from worker.verify.signatures import Opened
+from worker.verify.strings import RULES, content
+
+MAX_HASHED = 768 * 1024 * 1024  #: bytes: some seconds; only bodies far from real ones reach it
+METHODS = ("post", "Post", "GET", "PUT", "get", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One part of the message set to what may have been signed."""
+
+    mistakes: tuple[str, ...]
+    slot: str  #: a field of `Parts`
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What was signed, and the mistakes that made of it what was captured."""
+
+    mistakes: tuple[str, ...]
+    parts: Parts
+
+
+class Exhausted(Exception):
+    """More was to be tried than is worth the while."""
+
+
+def origin(case: Case, found: Opened) -> Origin | None:
+    """What the signature was made over, if that can be found."""
+    base = parts_of(case)
+    target = _Target(found)
+    try:
+        for changes in _trials(case, base):
+            parts = replace(base, **{change.slot: change.value for change in changes})
+            if target.hit(parts):
+                mistakes = itertools.chain(*(change.mistakes for change in changes))
+                return Origin(_exactly(tuple(mistakes), parts, base), parts)
+    except Exhausted:
+        return None
+    return None
+
+
+class _Target:
+    """The digest that is looked for."""
+
+    def __init__(self, found: Opened) -> None:
+        self._digest = found.digest
+        self._hash = found.hash
+        self._left = MAX_HASHED
+
+    def hit(self, parts: Parts) -> bool:
+        signed = content(parts)
+        self._left -= len(signed)
+        if self._left < 0:
+            raise Exhausted
+        return hashlib.new(self._hash, signed, usedforsecurity=False).digest() == self._digest
+
+
+def _trials(case: Case, base: Parts) -> Iterator[tuple[Change, ...]]:
+    """What is tried, the simplest first."""
+    yield ()
+    around = list(_around(case, base))
+    body = [Change(mistakes, "body", value) for mistakes, value in bodies.candidates(base.body)]
+    for change in (*around, *body):
+        yield (change,)
+    yield from ((change,) for change in _changes("time", headers.moments(base.time)))
+    yield from itertools.product(around, body)
+    yield from (pair for pair in itertools.combinations(around, 2) if pair[0].slot != pair[1].slot)
+    for mistakes, value in bodies.twice(base.body):
+        yield (Change(mistakes, "body", value),)
+    for value in reordered(base.body):
+        yield (Change(("body.rewritten",), "body", value),)
+
+
+def _around(case: Case, base: Parts) -> Iterator[Change]:
+    """All changes but those of the body."""
+    seen = {("path", base.path), ("client_id", base.client_id), ("time", base.time)}
+    rules = ((mistake, name) for name, (mistake, _) in RULES.items() if name)
+    for change in itertools.chain(
+        _changes("path", paths.candidates(case, base.path)),
+        _changes("client_id", headers.client_ids(case, base.client_id)),
+        _changes("time", headers.times(case, base.time)),
+        _changes("method", (("string.method", method) for method in METHODS)),
+        _changes("rule", rules),
+    ):
+        if (change.slot, change.value) not in seen:
+            seen.add((change.slot, change.value))
+            yield change
+
+
+def _changes(slot: str, found: Iterable[tuple[str, str]]) -> Iterator[Change]:
+    return (Change((mistake,), slot, value) for mistake, value in found)
+
+
+def _exactly(mistakes: tuple[str, ...], signed: Parts, base: Parts) -> tuple[str, ...]:
+    """The same, with `body.rewritten` replaced by what differs in the writing."""
+    if "body.rewritten" not in mistakes:
+        return mistakes
+    rest = tuple(each for each in mistakes if each != "body.rewritten")
+    return (*differences(base.body, signed.body), *rest)
