@@ -34,7 +34,9 @@ def add_to(commands: Commands) -> None:
     verify.add_argument(
         "file", nargs="?", help="raw HTTP, output of curl -v, JSON or HAR; - or none: stdin"
     )
-    verify.add_argument("--headers", metavar="FILE", help="headers alone, with or without request line")
+    verify.add_argument(
+        "--headers", metavar="FILE", help="headers alone, with or without request line"
+    )
     verify.add_argument("--body", metavar="FILE", help="the body alone, to the byte; - is stdin")
     verify.add_argument(
         "--as",

@@ -29,7 +29,6 @@ def candidates(body: bytes) -> Found:
             yield found
 
 
-
 def twice(body: bytes) -> Found:
     """The same for two mistakes, one upon the other; nothing for a long body."""
     if len(body) > MAX_TWICE:

@@ -219,7 +219,9 @@ def _from_json(data: bytes) -> list[Capture]:
     if isinstance(value, dict) and isinstance(value.get("log"), dict):
         return _from_har(value["log"].get("entries"))
     if not isinstance(value, dict) or not ("headers" in value or "http_signature" in value):
-        raise BadCapture(f"it is JSON without headers: give them with --headers FILE, or {_AS_JSON}")
+        raise BadCapture(
+            f"it is JSON without headers: give them with --headers FILE, or {_AS_JSON}"
+        )
     return [_of_object(value)]
 
 

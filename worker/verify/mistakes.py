@@ -52,7 +52,7 @@ MISTAKES: Mapping[str, Mistake] = {
         RAW_BODY + ". Go's maps and Java's TreeMap sort, Java's HashMap shuffles",
     ),
     "body.numbers": Mistake(
-        "The body was written again: a number has another form, as in 5.0 and 5, or \"5\" and 5.",
+        'The body was written again: a number has another form, as in 5.0 and 5, or "5" and 5.',
         RAW_BODY + ". Amounts are strings and stay strings",
     ),
     "body.nulls": Mistake(
@@ -105,8 +105,8 @@ MISTAKES: Mapping[str, Mistake] = {
         "do not call JSON.stringify on what is text already",
     ),
     "body.log_escaped": Mistake(
-        "The body is as a log wrote it: \\x22 or \\\" for a quote.",
-        RAW_LOG + ". nginx writes \\x22, with escape=json \\\"",
+        'The body is as a log wrote it: \\x22 or \\" for a quote.',
+        RAW_LOG + '. nginx writes \\x22, with escape=json \\"',
     ),
     "body.url_encoded": Mistake(
         "The body is percent-encoded, as a form would send it.",
@@ -230,7 +230,8 @@ MISTAKES: Mapping[str, Mistake] = {
         "take the time header as text, without decoding",
     ),
     "time.trimmed": Mistake(
-        "The time has blanks or quotes around it that were not signed.", "trim it, or do not add any"
+        "The time has blanks or quotes around it that were not signed.",
+        "trim it, or do not add any",
     ),
     "time.made_twice": Mistake(
         "The time was read from the clock twice: once for the string, once for the header.",
@@ -268,7 +269,8 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     # The Signature header
     "signature.encoded_twice": Mistake(
-        "The signature is percent-encoded twice (%252F).", "encode it once; let no proxy do it again"
+        "The signature is percent-encoded twice (%252F).",
+        "encode it once; let no proxy do it again",
     ),
     "signature.plus": Mistake(
         "The + of the signature became blanks: it was decoded as of a form, or twice.",

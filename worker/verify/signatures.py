@@ -10,7 +10,7 @@ import binascii
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -131,7 +131,7 @@ def _values(value: str) -> Iterator[tuple[tuple[str, ...], bytes]]:
 
 
 def _decoded(text: str) -> tuple[int, str]:
-    """How often it was percent-encoded, and the text below; an escape cut off at the end is gone."""
+    """How often it was percent-encoded, and the text below, without half an escape at its end."""
     for times in range(MAX_UNWRAPS):
         decoded = unquote(text)
         if decoded == text:
@@ -140,9 +140,7 @@ def _decoded(text: str) -> tuple[int, str]:
     return MAX_UNWRAPS, text
 
 
-def _alphabets(
-    mistakes: tuple[str, ...], text: str
-) -> Iterator[tuple[tuple[str, ...], bytes]]:
+def _alphabets(mistakes: tuple[str, ...], text: str) -> Iterator[tuple[tuple[str, ...], bytes]]:
     if re.fullmatch("[0-9a-fA-F]{256,}", text) and len(text) % 2 == 0:
         yield (*mistakes, "signature.hex"), bytes.fromhex(text)
     if "-" in text or "_" in text:
@@ -207,7 +205,7 @@ def verifies_as_pss(raw: bytes, content: bytes, known: KnownKey) -> bool:
     return True
 
 
-_HASHES = {
+_HASHES: Mapping[str, Callable[[], hashes.HashAlgorithm]] = {
     "sha256": hashes.SHA256,
     "sha1": hashes.SHA1,
     "md5": hashes.MD5,

@@ -129,8 +129,10 @@ def _differences(case: Case, found: Explanation) -> Iterator[tuple[str, str, str
     for name in ("method", "path", "client_id", "time"):
         one, other = getattr(signed, name), getattr(here, name)
         if one != other:
-            yield name.replace("_", " "), _quoted(one.encode("utf-8", "surrogateescape")), _quoted(
-                other.encode("utf-8", "surrogateescape")
+            yield (
+                name.replace("_", " "),
+                _quoted(one.encode("utf-8", "surrogateescape")),
+                _quoted(other.encode("utf-8", "surrogateescape")),
             )
     if signed.rule != here.rule:
         yield "joined", f"with {signed.rule}", "as the rule is"
