@@ -266,7 +266,7 @@ PLANTS: dict[str, tuple[Plant, str]] = {
         Plant(join=lambda *parts: joined(*parts).replace(b"\n", b"\r\n", 1)),
         "string.line_feed",
     ),
-    "echo": (Plant(join=lambda *parts: joined(*parts) + b"\n"), "string.line_feed_at_end"),
+    "echo": (Plant(join=lambda *parts: joined(*parts) + b"\n"), "body.newline_lost"),
     "no first line": (
         Plant(join=lambda *parts: joined(*parts).split(b"\n", 1)[1]),
         "string.first_line",
@@ -316,7 +316,11 @@ PLANTS: dict[str, tuple[Plant, str]] = {
     ),
     "no padding": (headed(lambda raw: written(raw).replace("%3D", "")), "signature.padding"),
     "lines of 76": (
-        headed(lambda raw: PLAIN.format(base64.encodebytes(raw).decode().replace("\n", "\r\n "))),
+        headed(
+            lambda raw: PLAIN.format(
+                base64.encodebytes(raw).decode().strip().replace("\n", "\r\n ")
+            )
+        ),
         "signature.broken_lines",
     ),
     "quoted": (headed(lambda raw: f'"{written(raw)}"'), "signature.quoted"),
@@ -363,7 +367,10 @@ PLANTS: dict[str, tuple[Plant, str]] = {
         seen(path=f"{PATH}/", body=PHP),
         "path.slash_added body.unicode_escapes body.slash_escapes",
     ),
-    "path and time": (seen(path="/notify", time=TIME[:-3]), "path.prefix_lost time.seconds"),
+    "path and time": (
+        Plant(time=TIME[:-3], seen={"path": "/notify", "time": TIME}),
+        "path.prefix_lost time.seconds",
+    ),
     "base64, and a line feed": (
         seen(body=base64.b64encode(BODY + b"\n")),
         "body.base64 body.newline_added",

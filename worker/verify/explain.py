@@ -63,13 +63,19 @@ def examine(case: Case) -> Report:
     if found.reason is None:
         return Report(case, found)
     facts = list(_plain_facts(case))
-    best: Explanation | None = None
+    shown: list[list[Fact]] = []
     for reading in readings(case):
         more, best = _explained(case, found, reading)
         if best is not None:
             return Report(case, found, (*facts, *more), best)
-        facts += [fact for fact in more if fact not in facts]
-    return Report(case, found, tuple(facts))
+        shown.append(more)
+    return Report(case, found, (*facts, *_best(shown)))
+
+
+def _best(shown: list[list[Fact]]) -> list[Fact]:
+    """Of several ways to read the header the one that a key opens; else the first, the exact."""
+    opening = (facts for facts in shown if any(not fact.mistake for fact in facts))
+    return next(opening, shown[0] if shown else [])
 
 
 def _explained(

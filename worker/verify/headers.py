@@ -11,6 +11,7 @@ SANDBOX = "SANDBOX_"
 NEAR_MS, NEAR_SECONDS = 3000, 300
 #: 1971 to 2096: the times that are written in other ways. No other one is a message's.
 OLDEST, NEWEST = 31_536_000_000, 4_000_000_000_000
+SECONDS_DIGITS = 10  #: of epoch seconds, from 2001 to 2286
 TIME_HEADERS = ("request-time", "response-time", "date", "x-request-time", "timestamp")
 
 
@@ -38,7 +39,7 @@ def times(case: Case, time: str) -> Iterator[tuple[str, str]]:
         yield "time.seconds", time[:-3]
         yield "time.seconds", time[:-3] + "000"
         yield "time.seconds", f"{time}000"
-    moment = parse_time(time if len(time) != 10 else f"{time}000")
+    moment = parse_time(time if len(time) != SECONDS_DIGITS else f"{time}000")
     if moment is not None and OLDEST < moment < NEWEST:
         yield from (("time.format", text) for text in _written(moment))
     yield "time.empty", ""
@@ -69,6 +70,8 @@ def _written(moment: int) -> Iterator[str]:
 
 def moments(time: str) -> Iterator[tuple[str, str]]:
     """Times shortly before and after, in the captured format: a clock that was read twice."""
+    if len(time) == SECONDS_DIGITS and time.isdigit() and time.isascii():
+        yield from (("time.seconds", f"{time}{ms:03d}") for ms in range(1000))
     moment = parse_time(time)
     if moment is None or not OLDEST < moment < NEWEST:
         return

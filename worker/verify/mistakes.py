@@ -65,8 +65,10 @@ MISTAKES: Mapping[str, Mistake] = {
         " curl --data-binary @file",
     ),
     "body.newline_lost": Mistake(
-        "The body was signed with a line feed at its end, which is gone: something trimmed it.",
-        "do not trim the body: curl --data strips line feeds, --data-binary does not",
+        "The signed string has a line feed at its end, and the body has none: something trimmed"
+        " the body, or the string was made with one.",
+        "do not trim the body (curl --data does, --data-binary does not); where the string is made,"
+        " printf %s, not echo",
     ),
     "body.crlf_added": Mistake(
         "The body's line feeds became CR LF.",
@@ -248,9 +250,6 @@ MISTAKES: Mapping[str, Mistake] = {
     "string.line_feed": Mistake(
         "The path and the client id were not joined by one line feed.",
         STRING + ". In shells and PHP's single quotes \\n is a backslash and an n",
-    ),
-    "string.line_feed_at_end": Mistake(
-        "The signed string had a line feed at its end.", STRING + ". printf %s, not echo"
     ),
     "string.first_line": Mistake("The first line, method and path, is missing or cut.", STRING),
     "string.dots": Mistake("Client id, time and body were not joined by dots.", STRING),

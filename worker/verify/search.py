@@ -49,7 +49,7 @@ def origin(case: Case, found: Opened) -> Origin | None:
             parts = replace(base, **{change.slot: change.value for change in changes})
             if target.hit(parts):
                 mistakes = itertools.chain(*(change.mistakes for change in changes))
-                return Origin(_exactly(tuple(mistakes), parts, base), parts)
+                return Origin(tuple(_exactly(mistakes, parts, base)), parts)
     except Exhausted:
         return None
     return None
@@ -107,9 +107,7 @@ def _changes(slot: str, found: Iterable[tuple[str, str]]) -> Iterator[Change]:
     return (Change((mistake,), slot, value) for mistake, value in found)
 
 
-def _exactly(mistakes: tuple[str, ...], signed: Parts, base: Parts) -> tuple[str, ...]:
+def _exactly(mistakes: Iterable[str], signed: Parts, base: Parts) -> Iterator[str]:
     """The same, with `body.rewritten` replaced by what differs in the writing."""
-    if "body.rewritten" not in mistakes:
-        return mistakes
-    rest = tuple(each for each in mistakes if each != "body.rewritten")
-    return (*differences(base.body, signed.body), *rest)
+    for name in mistakes:
+        yield from differences(base.body, signed.body) if name == "body.rewritten" else (name,)

@@ -46,7 +46,7 @@ class Opened:
 
 
 def readings(case: Case) -> Iterator[Reading]:
-    """The signatures that the captured headers may hold; the exact reading is the only one."""
+    """The signatures that the captured headers may hold, the likeliest first."""
     values = case.capture.values("signature")
     for value in values:
         more = ("signature.repeated",) if len(values) > 1 else ()
@@ -61,12 +61,14 @@ def stated_version(case: Case) -> int:
 
 
 def _of_header(header: str) -> Iterator[Reading]:
+    """The exact reading first; hexadecimal, too, can be read as base64."""
     try:
         version, raw = parse_signature(header)
     except Untrusted:
-        yield from _meant(header)
+        pass
     else:
         yield Reading((), version, raw)
+    yield from (reading for reading in _meant(header) if reading.mistakes)
 
 
 _PART = re.compile(r"""["']?\b(algorithm|key_?version|signature)["']?\s*[=:]\s*""", re.IGNORECASE)
@@ -107,7 +109,7 @@ def _unescaped(header: str) -> tuple[list[str], str]:
 def _parts(text: str) -> dict[str, str]:
     """Each part's value, by its name in small letters; a value ends where the next part begins."""
     found = list(_PART.finditer(text))
-    ends = [each.start() for each in found[1:]] + [len(text)]
+    ends = [*(each.start() for each in found), len(text)][1:]
     return {
         part[1].lower().replace("_", ""): text[part.end() : end].strip(" ,;&\t\r\n")
         for part, end in zip(found, ends, strict=True)

@@ -69,8 +69,6 @@ RULES: Mapping[str, tuple[str, Callable[[Parts], bytes]]] = {
     "blank": ("string.line_feed", _joined(" ")),
     "two line feeds": ("string.line_feed", _joined("\n\n")),
     "dot": ("string.line_feed", _joined(".")),
-    "at end": ("string.line_feed_at_end", lambda parts: _right(parts) + b"\n"),
-    "CR LF at end": ("string.line_feed_at_end", lambda parts: _right(parts) + b"\r\n"),
     "no method": ("string.first_line", _begun("{path}\n")),
     "no path": ("string.first_line", _begun("{method}\n")),
     "no first line": ("string.first_line", _begun("")),
