@@ -61,14 +61,14 @@ def stated_version(case: Case) -> int:
 
 
 def _of_header(header: str) -> Iterator[Reading]:
-    """The exact reading first; hexadecimal, too, can be read as base64."""
+    """The exact reading first; what is meant may be another: hexadecimal is base64, too."""
     try:
-        version, raw = parse_signature(header)
+        exact = Reading((), *parse_signature(header))
     except Untrusted:
-        pass
+        yield from _meant(header)
     else:
-        yield Reading((), version, raw)
-    yield from (reading for reading in _meant(header) if reading.mistakes)
+        yield exact
+        yield from (reading for reading in _meant(header) if reading != exact)
 
 
 _PART = re.compile(r"""["']?\b(algorithm|key_?version|signature)["']?\s*[=:]\s*""", re.IGNORECASE)

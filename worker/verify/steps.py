@@ -147,12 +147,12 @@ def _seen(case: Case, parts: Parts) -> Iterator[str]:
         f" encoding {encoding}{', Encrypt' * bool(capture.values('encrypt'))};"
         f" {_counted(case)}"
     )
-    yield parts.path
+    yield ", then ".join(case.paths)
     yield parts.time or "there is none"
     yield _beginning(parts.body)
     yield from _of_signature(case)
     yield _of_key(case)
-    yield f"{', or '.join(case.paths)}" if len(case.paths) > 1 else parts.path
+    yield "RSASSA-PKCS1-v1_5 with SHA-256 over the string below"
 
 
 def _counted(case: Case) -> str:
