@@ -610,7 +610,7 @@ edits = st.tuples(
 
 
 @pytest.mark.once
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(edit=edits)
 def test_an_alteration_that_is_no_known_mistake_is_explained_by_none(
     edit: tuple[int, int, str],
@@ -625,7 +625,7 @@ def test_an_alteration_that_is_no_known_mistake_is_explained_by_none(
         assert NONE_EXPLAINS in to_text(report) or not altered
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(bit=st.integers(0, 2047))
 def test_a_signature_with_one_bit_changed_is_nobodys(bit: int) -> None:
     def changed(raw: bytes) -> str:

@@ -63,7 +63,7 @@ _NAME = re.compile(r":?[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
 def _from_http(data: bytes) -> Capture:
     """A start line, headers, a blank line, the body; without start line where they come first."""
-    start, notes = _start(data)
+    start = _start(data)
     message = data[start:]
     end = _BLANK_LINE.search(message)
     if end is None:
@@ -72,19 +72,18 @@ def _from_http(data: bytes) -> Capture:
         raise BadCapture("its headers have more than 64 KiB: give one message alone")
     lines = message[: end.start()].decode("utf-8", "surrogateescape").split("\n")
     capture = _of_lines([line.rstrip("\r") for line in lines])
-    if start:
-        notes += (f"{start} bytes before the message were left out",)
+    notes = (f"{start} bytes before the message were left out",) if start else ()
     body, more = _framed(capture, message[end.end() :])
     return replace(capture, body=body, notes=(*notes, *more))
 
 
-def _start(data: bytes) -> tuple[int, tuple[str, ...]]:
+def _start(data: bytes) -> int:
     """Where the message begins. tcpdump -A puts bytes of its own before it."""
-    found = [each.start() for each in (_REQUEST.search(data), _STATUS.search(data)) if each]
-    head = data.split(b"\n", 1)[0]
-    if not found or (_is_header(head) and min(found) > len(head)):
-        return 0, ()
-    return min(found), ()
+    end = _BLANK_LINE.search(data)
+    headed = _is_header(data.split(b"\n", 1)[0])
+    where = data[: end.start()] if headed and end else data
+    found = [each.start() for each in (_REQUEST.search(where), _STATUS.search(where)) if each]
+    return min(found, default=0)
 
 
 def _is_header(line: bytes) -> bool:
@@ -236,11 +235,11 @@ def _of_object(value: dict[str, Any]) -> Capture:
     encoded = value.get("bodyBase64")
     if isinstance(encoded, str) or value.get("isBase64Encoded") is True:
         body = _decoded(encoded if isinstance(encoded, str) else _text(value, "body"))
-    status = value.get("status")
+    method, status = _text(value, "method", "httpMethod", "request_method"), value.get("status")
     return Capture(
-        method=_text(value, "method", "httpMethod", "request_method"),
+        method=method,
         target=target,
-        status=status if isinstance(status, int) and "method" not in value else None,
+        status=status if isinstance(status, int) and not method else None,
         headers=tuple(_json_headers(value)),
         body=body,
     )

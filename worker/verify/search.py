@@ -7,6 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from worker.verify import bodies, headers, paths
@@ -45,11 +46,13 @@ def origin(case: Case, found: Opened) -> Origin | None:
     base = parts_of(case)
     target = _Target(found)
     try:
-        for changes in _trials(case, base):
+        for changes, bodies_ in _trials(case, base):
             parts = replace(base, **{change.slot: change.value for change in changes})
-            if target.hit(parts):
-                mistakes = itertools.chain(*(change.mistakes for change in changes))
-                return Origin(tuple(_exactly(mistakes, parts, base)), parts)
+            body = target.sought(parts, bodies_)
+            if body is not None:
+                signed = replace(parts, body=body.value)
+                mistakes = [name for change in (*changes, body) for name in change.mistakes]
+                return Origin(tuple(_exactly(mistakes, signed, base)), signed)
     except Exhausted:
         return None
     return None
@@ -60,31 +63,47 @@ class _Target:
 
     def __init__(self, found: Opened) -> None:
         self._digest = found.digest
-        self._hash = found.hash
+        self._new = partial(hashlib.new, found.hash, usedforsecurity=False)
         self._left = MAX_HASHED
 
-    def hit(self, parts: Parts) -> bool:
-        signed = content(parts)
-        self._left -= len(signed)
-        if self._left < 0:
-            raise Exhausted
-        return hashlib.new(self._hash, signed, usedforsecurity=False).digest() == self._digest
+    def sought(self, parts: Parts, changes: Iterable[Change]) -> Change | None:
+        """The body with which these parts have the digest. What stands before it is hashed once."""
+        head = None if parts.rule else self._new(parts.head())
+        for change in changes:
+            self._left -= len(change.value)
+            if self._left < 0:
+                raise Exhausted
+            if head is None:
+                hashed = self._new(content(replace(parts, body=change.value)))
+            else:
+                hashed = head.copy()
+                hashed.update(change.value)
+            if hashed.digest() == self._digest:
+                return change
+        return None
 
 
-def _trials(case: Case, base: Parts) -> Iterator[tuple[Change, ...]]:
-    """What is tried, the simplest first."""
-    yield ()
+Trial = tuple[tuple[Change, ...], Iterable[Change]]
+
+
+def _trials(case: Case, base: Parts) -> Iterator[Trial]:
+    """What is tried, the simplest first: changes of the other parts, and bodies for them."""
+    same = [Change((), "body", base.body)]
     around = list(_around(case, base))
-    body = [Change(mistakes, "body", value) for mistakes, value in bodies.candidates(base.body)]
-    for change in (*around, *body):
-        yield (change,)
-    yield from ((change,) for change in _changes("time", headers.moments(base.time)))
-    yield from itertools.product(around, body)
-    yield from (pair for pair in itertools.combinations(around, 2) if pair[0].slot != pair[1].slot)
-    for mistakes, value in bodies.twice(base.body):
-        yield (Change(mistakes, "body", value),)
-    for value in reordered(base.body):
-        yield (Change(("body.rewritten",), "body", value),)
+    body = list(_bodies(bodies.candidates(base.body)))
+    yield (), same
+    yield from (((change,), same) for change in around)
+    yield (), body
+    yield from (((each,), same) for each in _changes("time", headers.moments(base.time)))
+    yield from (((change,), body) for change in around)
+    pairs = itertools.combinations(around, 2)
+    yield from ((pair, same) for pair in pairs if pair[0].slot != pair[1].slot)
+    yield (), _bodies(bodies.twice(base.body))
+    yield (), _bodies((bodies.REWRITTEN, each) for each in reordered(base.body))
+
+
+def _bodies(found: Iterable[tuple[tuple[str, ...], bytes]]) -> Iterator[Change]:
+    return (Change(mistakes, "body", value) for mistakes, value in found)
 
 
 def _around(case: Case, base: Parts) -> Iterator[Change]:
