@@ -639,7 +639,7 @@ def test_whose_key_and_which_digest_are_certain_also_where_the_message_is_altere
     report = examine(vector_case(vector("I01")))
     digest = vector("N01")["content_to_sign_sha256"]
     assert [fact.mistake for fact in report.facts] == [""]
-    assert report.facts[0].seen.endswith(f"SHA256 {digest}")
+    assert report.facts[0].seen.endswith(f"SHA-256 {digest}")
 
 
 def test_what_is_tried_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

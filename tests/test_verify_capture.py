@@ -169,8 +169,8 @@ def test_the_headers_of_curl_may_have_their_body_in_a_file() -> None:
 def test_what_was_left_out_is_told() -> None:
     (capture,) = read_capture(b"noise " + POST.wire() + b"\r\n\r\n")
     assert capture.notes == (
-        "6 bytes before the message were left out",
-        "4 bytes after the body were left out (Content-Length)",
+        "left out before the message: 6 bytes",
+        "left out after the body, by Content-Length: 4 bytes",
     )
 
 

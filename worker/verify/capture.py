@@ -72,7 +72,7 @@ def _from_http(data: bytes) -> Capture:
         raise BadCapture("its headers have more than 64 KiB: give one message alone")
     lines = message[: end.start()].decode("utf-8", "surrogateescape").split("\n")
     capture = _of_lines([line.rstrip("\r") for line in lines])
-    notes = (f"{start} bytes before the message were left out",) if start else ()
+    notes = (f"left out before the message: {_bytes(start)}",) if start else ()
     body, more = _framed(capture, message[end.end() :])
     return replace(capture, body=body, notes=(*notes, *more))
 
@@ -133,6 +133,10 @@ def _shown(text: str) -> str:
     return ascii(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
 
 
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"
+
+
 def _without_origin(target: str) -> str:
     """The path and query of a target that may be a whole URL."""
     if not target.startswith(("http://", "https://")):
@@ -153,7 +157,7 @@ def _framed(capture: Capture, rest: bytes) -> tuple[bytes, tuple[str, ...]]:
     said = capture.first("content-length")
     if said.isascii() and said.isdigit() and len(said) < 10 and len(rest) > int(said):
         left = len(rest) - int(said)
-        return rest[: int(said)], (f"{left} bytes after the body were left out (Content-Length)",)
+        return rest[: int(said)], (f"left out after the body, by Content-Length: {_bytes(left)}",)
     return rest, ()
 
 

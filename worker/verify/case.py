@@ -34,6 +34,10 @@ def case_of(captures: Sequence[Capture], said: Said, settings: Settings) -> Case
     """The message in question among those captured. `NoKey` where nobody's key is known."""
     kind, capture = _chosen(captures, said.kind)
     client_id = said.client_id or _client_id(capture, settings)
+    if not client_id:
+        client_id = capture.first("client-id")
+        unknown = "no client id is configured: that of the message is believed"
+        capture = replace(capture, notes=(*capture.notes, unknown))
     case = Case(
         kind=kind,
         capture=capture,
@@ -73,12 +77,10 @@ def _kind(capture: Capture) -> Kind:
 
 
 def _client_id(capture: Capture, settings: Settings) -> str:
-    """The account that the message names, if it is one of ours; else the configured one."""
-    named = capture.first("client-id")
+    """The account that the message names, if it is one of ours; else the configured one, if any."""
     ours = [each for each in {**settings.public_keys, **settings.accounts} if each]
-    if named in ours or not (ours or settings.client_id):
-        return named
-    return settings.client_id or ours[0]
+    named = capture.first("client-id")
+    return named if named in ours else settings.client_id or next(iter(ours), "")
 
 
 # Which path
@@ -113,8 +115,7 @@ def _configured(capture: Capture, settings: Settings) -> Iterator[str]:
 
 def _notify_url(settings: Settings) -> Iterator[str]:
     if settings.notify_url:
-        url = urlsplit(settings.notify_url)
-        yield (url.path or "/") + (f"?{url.query}" if url.query else "")
+        yield urlsplit(settings.notify_url).path or "/"
 
 
 # Whose keys

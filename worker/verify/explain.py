@@ -99,11 +99,10 @@ def _explained(
 
 
 def _opening(made: Opened) -> Fact:
-    return Fact(
-        "",
-        f"{made.known.label}, made the signature, over a string with the"
-        f" {made.hash.upper()} {made.digest.hex()}",
-    )
+    name = {"sha256": "SHA-256", "sha1": "SHA-1"}.get(made.hash, made.hash.upper())
+    whose = made.known.label[0].upper() + made.known.label[1:]
+    digest = made.digest.hex()
+    return Fact("", f"{whose}, made the signature, over a string with the {name} {digest}")
 
 
 def _rest(found: Examined, source: Origin, mistakes: tuple[str, ...]) -> tuple[str, ...]:

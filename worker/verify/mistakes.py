@@ -11,17 +11,18 @@ from typing import NamedTuple
 class Mistake(NamedTuple):
     what: str
     fix: str
+    ours: str = ""  #: how to mend it where the message is a request of ours, if otherwise
 
 
 RAW_BODY = (
-    "keep the body's bytes as they arrive and verify those, before anything parses them. Express:"
-    " express.raw({type: '*/*'}), or the verify option of express.json(). Flask: get_data()."
-    " Django: request.body. Spring: @RequestBody byte[]. PHP: file_get_contents('php://input')"
+    "keep the body's bytes as they arrive and verify those, before anything parses them (Express:"
+    " express.raw({type: '*/*'}), or the verify option of express.json(); Flask: get_data();"
+    " Django: request.body; Spring: @RequestBody byte[]; PHP: file_get_contents('php://input'))"
 )
 RAW_LOG = "capture the bytes themselves (tcpdump -w, tee), not a log's way of writing them"
 SEND_WHAT_YOU_SIGN = (
-    "make the body once, as bytes; sign these bytes, and send these bytes: no library may make it"
-    " again (Python: data=, not json=)"
+    "make the body once, as bytes; sign these bytes and send these bytes: no library may make it"
+    " again (Python: data=, not json=; axios: a text, not an object)"
 )
 STRING = (
     "sign POST, one blank, the path, one line feed, then client id, time and body joined by dots"
@@ -33,27 +34,33 @@ MISTAKES: Mapping[str, Mistake] = {
     "body.spacing": Mistake(
         "The body was parsed and written again: its blanks and line feeds are not those signed.",
         RAW_BODY,
+        SEND_WHAT_YOU_SIGN,
     ),
     "body.unicode_escapes": Mistake(
         "The body was written again: letters outside ASCII and \\uXXXX changed places.",
         RAW_BODY + ". PHP's json_encode and Python's json.dumps write \\uXXXX by default",
+        SEND_WHAT_YOU_SIGN,
     ),
     "body.slash_escapes": Mistake(
         "The body was written again: / and \\/ changed places, as PHP's json_encode does it.",
         RAW_BODY + ". If you sign yourself: JSON_UNESCAPED_SLASHES both times, or never",
+        SEND_WHAT_YOU_SIGN,
     ),
     "body.html_escapes": Mistake(
         "The body was written again: < > & = ' and their \\u00XX escapes changed places, as Go's"
         " encoding/json, Gson and .NET do it.",
         RAW_BODY + ". Go: SetEscapeHTML(false); Gson: disableHtmlEscaping()",
+        SEND_WHAT_YOU_SIGN,
     ),
     "body.key_order": Mistake(
         "The body was written again: its members stand in another order, as after a sorted map.",
         RAW_BODY + ". Go's maps and Java's TreeMap sort, Java's HashMap shuffles",
+        SEND_WHAT_YOU_SIGN,
     ),
     "body.numbers": Mistake(
         'The body was written again: a number has another form, as in 5.0 and 5, or "5" and 5.',
         RAW_BODY + ". Amounts are strings and stay strings",
+        SEND_WHAT_YOU_SIGN,
     ),
     "body.nulls": Mistake(
         "The body was written again: members that are null are there, but were not signed.",

@@ -18,8 +18,6 @@ WORDS = (
 
 def candidates(case: Case, path: str) -> Iterator[tuple[str, str]]:
     """The mistake, and the path under which it would verify."""
-    for other in (*case.paths, *case.configured):
-        yield _named(path, other), other
     yield from _query(path)
     bare, mark, query = path.partition("?")
     for mistake, other in (*_slashes(bare), *_api(case, bare), *_letters(bare), *_prefixes(bare)):
@@ -27,6 +25,8 @@ def candidates(case: Case, path: str) -> Iterator[tuple[str, str]]:
         if mark:
             yield mistake, other
     yield from _urls(case, path)
+    for other in (*case.paths, *case.configured):
+        yield _named(path, other), other
 
 
 def _named(path: str, other: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from worker.verify.explain import Explanation, Report
-from worker.verify.message import Case, Parts, parts_of, sha256
+from worker.verify.message import Case, Kind, Parts, encoded, parts_of, sha256
 from worker.verify.mistakes import MISTAKES, TRY_NEXT
 from worker.verify.steps import Verdict
 from worker.verify.strings import content
@@ -41,6 +41,11 @@ def string_of(report: Report) -> bytes:
     return content(report.examined.parts)
 
 
+def _fix(report: Report, name: str) -> str:
+    mistake = MISTAKES[name]
+    return mistake.ours if mistake.ours and report.case.kind is Kind.REQUEST else mistake.fix
+
+
 def unexplained(report: Report) -> bool:
     """Whether the message's own facts leave open why its signature does not verify."""
     if report.verifies or report.explanation is not None:
@@ -66,7 +71,7 @@ def _lines(report: Report) -> Iterator[str]:
     for step in report.examined.steps:
         yield f"{step.number}. {step.verdict:<11}  {step.rule}"
         if step.verdict is not Verdict.NOT_REACHED:
-            yield f"{'':16}{step.seen}"
+            yield f"{'':16}{escaped(encoded(step.seen))}"
     yield ""
     yield from _string("The string that was verified", string_of(report))
     yield ""
@@ -99,9 +104,9 @@ def _certain(report: Report) -> Iterator[str]:
         if fact.mistake:
             mistake = MISTAKES[fact.mistake]
             yield f"  [{fact.mistake}] {mistake.what}{f' ({fact.seen})' if fact.seen else ''}"
-            yield f"    Mend it: {mistake.fix}."
+            yield f"    Mend it: {_fix(report, fact.mistake)}."
         else:
-            yield f"  {fact.seen[0].upper()}{fact.seen[1:]}."
+            yield f"  {fact.seen}."
 
 
 def _explained(report: Report) -> Iterator[str]:
@@ -115,7 +120,7 @@ def _explained(report: Report) -> Iterator[str]:
     yield "It verifies when this is undone:"
     for name in found.mistakes:
         yield f"  [{name}] {MISTAKES[name].what}"
-        yield f"    Mend it: {MISTAKES[name].fix}."
+        yield f"    Mend it: {_fix(report, name)}."
     changes = list(_differences(report.case, found))
     if changes:
         yield ""
@@ -173,7 +178,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "facts": [{"mistake": each.mistake or None, "seen": each.seen} for each in report.facts],
         "explained": found is not None,
         "mistakes": [
-            {"mistake": name, "what": MISTAKES[name].what, "fix": MISTAKES[name].fix}
+            {"mistake": name, "what": MISTAKES[name].what, "fix": _fix(report, name)}
             for name in report.mistakes
         ],
         "signedString": None if found is None else _string_json(found.signed),
