@@ -418,6 +418,7 @@ PLANTS: dict[str, tuple[Plant, str]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("plant, mistakes", PLANTS.values(), ids=PLANTS)
 def test_names_exactly_the_mistake_that_was_made(plant: Plant, mistakes: str) -> None:
     report = examine(plant.case())
@@ -594,6 +595,7 @@ TAMPERED = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("message", vectors("invalid"), ids=lambda message: message["id"])
 def test_every_tampered_vector_is_explained_as_far_as_it_can_be(message: dict[str, Any]) -> None:
     report = examine(vector_case(message))

@@ -16,6 +16,7 @@ BOM = b"\xef\xbb\xbf"
 MAX_UNPACKED = 1024 * 1024  #: bytes that a compressed body may become
 #: Bodies up to here are undone in two ways at once; longer ones in one.
 MAX_TWICE = 32 * 1024
+MAX_SECOND = 130  #: ways that are tried upon another: all of bytes, and the usual ones of writing
 
 Found = Iterator[tuple[tuple[str, ...], bytes]]
 
@@ -34,7 +35,9 @@ def twice(body: bytes) -> Found:
     if len(body) > MAX_TWICE:
         return
     for first, plain in list(candidates(body)):
-        again = _newlines(plain) if first == REWRITTEN else itertools.islice(_single(plain), 400)
+        again = (
+            _newlines(plain) if first == REWRITTEN else itertools.islice(_single(plain), MAX_SECOND)
+        )
         for then, original in again:
             if len(original) <= MAX_TWICE:
                 yield (*first, *then), original

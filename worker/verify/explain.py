@@ -91,9 +91,8 @@ def _explained(
     mistakes = (*reading.mistakes, *_of_key(case, reading, made), *_of_hash(made))
     source = origin(case, made)
     facts = [_opening(made)]
-    if source is None:
+    if source is None or not verifies(reading.raw, content(source.parts), made):
         return [*facts, *(Fact(each, "") for each in mistakes)], None
-    assert verifies(reading.raw, content(source.parts), made)
     mistakes = (*mistakes, *_rest(found, source, mistakes))
     return facts, Explanation(mistakes, source.parts, made.known.label)
 
