@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 
 from tests.keys import CLIENT_ID, public_key, vector
 from tests.servers import Post
-from worker.settings import survey
+from tests.verify_page import settings_of
 from worker.verify import BadCapture, Kind, examine, read_capture, with_parts
 from worker.verify.capture import MAX_CAPTURE
 from worker.verify.case import NoKey, Said, case_of
 
-SETTINGS, _ = survey({})
+SETTINGS = settings_of()
 NOTIFIED, ANSWERED, ASKED = vector("N02"), vector("P01"), vector("V06")
 
 
@@ -191,7 +192,7 @@ ENVIRON = {
 
 
 def test_the_paths_that_the_receiver_believes_are_tried_like_there() -> None:
-    settings, _ = survey(ENVIRON)
+    settings = settings_of(**ENVIRON)
     moved = post(NOTIFIED | {"path": "/notify?x=1"})
     case = case_of(read_capture(moved.wire()), gateways(), settings)
     assert case.paths == ("/a?x=1", "/a", "/merchant/notify?x=1", "/merchant/notify")
@@ -202,10 +203,28 @@ def test_the_paths_that_the_receiver_believes_are_tried_like_there() -> None:
 
 def test_the_notify_url_of_the_settings_explains_a_path_that_a_proxy_made() -> None:
     """It gives what cannot be guessed: the whole path that the gateway called."""
-    settings, _ = survey({"ALIPAY_NOTIFY_URL": f"https://x.example{NOTIFIED['path']}"})
+    settings = settings_of(ALIPAY_NOTIFY_URL=f"https://x.example{NOTIFIED['path']}")
     moved = post(NOTIFIED | {"path": "/7e9a"})
     case = case_of(read_capture(moved.wire()), gateways(), settings)
     assert examine(case).mistakes == ("path.configured",)
+
+
+def test_where_accounts_share_a_key_of_the_gateway_it_is_that_of_the_account_in_question() -> None:
+    """The gateway may sign for many accounts with one key, and number it twice."""
+    shared = public_key("alipay_v1")
+    keys = {"SANDBOX_OTHER": {1: shared}, CLIENT_ID: {2: shared, 1: shared}}
+    settings = replace(SETTINGS, public_keys=keys)
+    moved = post(NOTIFIED | {"path": NOTIFIED["path"] + "/"})
+    case = case_of(read_capture(moved.wire()), Said(), settings)
+    assert examine(case).mistakes == ("path.slash_added",)
+
+
+def test_another_accounts_key_is_named() -> None:
+    keys = {"SANDBOX_OTHER": {1: public_key("alipay_v1")}, CLIENT_ID: {1: public_key("alipay_v2")}}
+    case = case_of(read_capture(POST.wire()), Said(), replace(SETTINGS, public_keys=keys))
+    report = examine(case)
+    assert report.mistakes == ("key.other_account",)
+    assert "The key of SANDBOX_OTHER, version 1, made the signature" in report.facts[0].seen
 
 
 def test_without_any_key_nothing_can_be_said() -> None:

@@ -15,10 +15,11 @@ import pytest
 from tests import verify_page
 from tests.keys import CLIENT_ID, key_text, public_key
 from tests.servers import Post, notification, paid, receiving, send
+from tests.verify_page import settings_of
 from worker import cli
 from worker.connect import client
 from worker.keys import Keys
-from worker.settings import SETTINGS, survey
+from worker.settings import SETTINGS
 from worker.store import Store
 from worker.verify import KnownKey, read_capture
 from worker.verify.case import Said, case_of
@@ -270,7 +271,7 @@ async def test_the_verdict_is_that_of_the_receiver(redis_url: str, prefix: str) 
             reply = await send(port, post.wire())
             assert reply is not None
             said = json.loads(reply.body).get("error")
-            case = case_of(read_capture(post.wire()), believed, survey({})[0])
+            case = case_of(read_capture(post.wire()), believed, settings_of())
             assert (name, examined(case).reason) == (name, said)
     await redis.aclose()
 

@@ -46,10 +46,13 @@ def case_of(captures: Sequence[Capture], said: Said, settings: Settings) -> Case
         keys=(),
         configured=tuple(dict.fromkeys(_configured(capture, settings))),
     )
-    keys = (*_given(said, case), *_known(settings, case, replaced=bool(said.keys)))
+    keys = [*_given(said, case), *_known(settings, case, replaced=bool(said.keys))]
     if not any(known.owner == case.signer for known in keys):
         raise NoKey(_NO_KEY[case.signer])
-    return replace(case, keys=keys)
+    # One key may stand in several places: the right place is looked at first.
+    stated = stated_version(case)
+    keys.sort(key=lambda known: (known.owner != case.signer, known.version != stated))
+    return replace(case, keys=tuple(keys))
 
 
 _NO_KEY = {
@@ -129,11 +132,14 @@ def _given(said: Said, case: Case) -> Iterator[KnownKey]:
 
 def _known(settings: Settings, case: Case, *, replaced: bool) -> Iterator[KnownKey]:
     """The keys of the settings; those of the signer only where none was given."""
-    for client_id, keys in settings.public_keys.items():
+    for client_id, version, key, owner in _configured_keys(settings):
         mine = client_id in (case.client_id, "")
-        for version, key in keys.items():
-            if not (mine and replaced and case.signer == "gateway"):
-                yield KnownKey("gateway" if mine else "other", version, key, client_id)
-    account = settings.accounts.get(case.client_id)
-    if account is not None and not (replaced and case.signer == "ours"):
-        yield KnownKey("ours", account.key_version, account.private_key.public_key())
+        if not (mine and replaced and owner == case.signer):
+            yield KnownKey(owner if mine else "other", version, key, client_id)
+
+
+def _configured_keys(settings: Settings) -> "Iterator[tuple[str, int, RSAPublicKey, str]]":
+    for client_id, keys in settings.public_keys.items():
+        yield from ((client_id, version, key, "gateway") for version, key in keys.items())
+    for client_id, account in settings.accounts.items():
+        yield client_id, account.key_version, account.private_key.public_key(), "ours"

@@ -44,15 +44,15 @@ class Capture:
 class KnownKey:
     """A public key, and whose it is."""
 
-    owner: str  #: `gateway`, `ours`, or `other`: the gateway's for another account
+    owner: str  #: `gateway`, `ours`, or `other`: of either for another account
     version: int
     key: "RSAPublicKey" = field(repr=False)
     account: str = ""
 
     @property
     def label(self) -> str:
-        whose = {"gateway": "the gateway's key", "ours": "our own key"}.get(self.owner)
-        return f"{whose or f'the key of the gateway for {self.account}'}, version {self.version}"
+        whose = {"gateway": "the gateway's key", "ours": "our own key"}
+        return f"{whose.get(self.owner, f'the key of {self.account}')}, version {self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -360,7 +360,7 @@ MISTAKES: Mapping[str, Mistake] = {
         " look which message this is (--as), and which key is given",
     ),
     "key.other_account": Mistake(
-        "The signature was made with the gateway's key for another account.",
+        "The signature was made with a key that belongs to another account.",
         "look which account this message is for, and whether the keys are exchanged",
     ),
     "key.ours_for_gateways": Mistake(
@@ -407,8 +407,8 @@ MISTAKES: Mapping[str, Mistake] = {
 
 #: What is left to try where no mistake of the list explains it.
 TRY_NEXT = (
-    "Capture the bytes once more, as near to the network as you can (tcpdump -w, or tee before the"
-    " application), and verify that file.",
+    "Capture the bytes once more, as near to the network as you can (tcpdump -w, not -A, which"
+    " prints dots for letters outside ASCII; or tee before the application), and verify that file.",
     "Give the path that the gateway called, with its query: --path.",
     "Compare the public key with the gateway's dashboard: sandbox or production, which account,"
     " which version.",
