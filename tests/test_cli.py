@@ -107,6 +107,7 @@ COMMANDS = [
     "mock-gateway",
     "mock-notify",
     "keys",
+    "verify",
 ]
 
 

@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker import views
+from worker.callbacks import checker
 from worker.commands import BadCommand, client_id_of, read_command, request_id_of
 from worker.envelope import encode_data
 from worker.health import Health
@@ -108,7 +109,9 @@ class _Api:
     async def _command(self, type_: str, said: Json) -> web.Response:
         """Read a command as the worker will, write it, and name it."""
         at = time.time_ns() // 1_000_000
-        command = read_command(type_, encode_data(said), "", at, self._accounts)
+        command = read_command(
+            type_, encode_data(said), "", at, self._accounts, checker(self._settings.accounts)
+        )
         data = encode_data(said | {"clientId": command.client_id})
         async with asyncio.timeout(REDIS_SECONDS), self._turns:
             command_id = await self._write(type_, data)

@@ -20,7 +20,7 @@ from jobs.model import Money, Ms
 from jobs.news import Track
 from worker import probes
 from worker.adoption import Event, told
-from worker.commands import GROUP, BadCommand, read_command
+from worker.commands import GROUP, BadCommand, judged_later, read_command
 from worker.groups import read_groups
 from worker.keys import Keys
 from worker.payment_list import Line, as_data
@@ -121,7 +121,7 @@ def _check(line: Line, terms: Terms, checked: Checked) -> None:
     defaults = {"clientId": terms.client_id, "onTimeout": terms.on_timeout}
     said = {name: value for name, value in defaults.items() if value is not None} | line.said
     data = as_data(said)
-    track = read_command(TYPE, data, f"line {line.number}", terms.now, terms.accounts)
+    track = read_command(TYPE, data, f"line {line.number}", terms.now, terms.accounts, judged_later)
     assert isinstance(track, Track)  # the type says so
     if _is_double(line.number, track, terms, checked) or line.number <= terms.done:
         return

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from jobs.model import Ms
 from jobs.news import Notification, OtherKind, Unusable
 from worker import messages
-from worker.commands import BadCommand, open_entry, read_command, written_at
+from worker.commands import BadCommand, judged_later, open_entry, read_command, written_at
 from worker.deliveries import Damaged, Kind, parse_lane, read, write
 from worker.keys import Keys
 from worker.replies import now_of, text_of
@@ -84,7 +84,7 @@ class Replay:
         at = written_at(entry_id, fields)
         try:
             type_, data = open_entry(fields)
-            command = read_command(type_, data, entry_id, at, self.accounts, _judged_later)
+            command = read_command(type_, data, entry_id, at, self.accounts, judged_later)
         except BadCommand as bad:
             refused = f"left: it would be refused again: {bad.message}"
             return _row(entry_id, bad.payment_request_id, reason, refused, done=False)
@@ -172,11 +172,6 @@ _RESULTS = {
 
 
 # Commands
-
-
-def _judged_later(_client_id: str, _url: str) -> str:
-    """Where callbacks may go the worker knows, and says."""
-    return ""
 
 
 #: What the dead stream adds to a command; `origin_id` stays, as it tells when it was written first.

@@ -13,7 +13,7 @@ from traceback import format_exception
 from types import TracebackType
 from typing import NoReturn
 
-from worker.cli import adopt, operate, payments, processes, tools
+from worker.cli import adopt, operate, payments, processes, tools, verify
 from worker.cli import commands as orders
 from worker.cli.base import OK, Fault
 from worker.display import visible
@@ -57,6 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--env-file", type=Path, default=Path(".env"), metavar="FILE")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (processes, payments, orders, adopt, operate, tools):
+    for group in (processes, payments, orders, adopt, operate, tools, verify):
         group.add_to(commands)
     return parser

@@ -153,13 +153,13 @@ def _give(args: argparse.Namespace, settings: "Settings", type_: str, data: dict
 
 def _checked(type_: str, data: dict[str, Any]) -> tuple[str, str]:
     """The account and the payment of a command; what the worker could not read is not written."""
-    from worker.commands import BadCommand, read_command
+    from worker.commands import BadCommand, judged_later, read_command
     from worker.envelope import encode_data
 
     given = {name: value for name, value in data.items() if value is not None}
     named, now = str(data["clientId"]), time.time_ns() // 1_000_000
     try:
-        command = read_command(type_, encode_data(given), "", now, (named,))
+        command = read_command(type_, encode_data(given), "", now, (named,), judged_later)
     except BadCommand as bad:
         raise Fault(USAGE, bad.message) from None
     return command.client_id, command.payment_request_id
