@@ -102,6 +102,7 @@ def _again(ctx: Mapping[str, Any]) -> Retry:
 
 COMMAND_JOBS = {
     "track_payment": "payment.track",
+    "submit_payment": "payment.submit",
     "cancel_payment": "payment.cancel",
     "recheck_payment": "payment.recheck",
     "forget_payment": "payment.forget",

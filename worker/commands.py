@@ -17,9 +17,10 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.commands import carry_out
 from jobs.model import Ms, OnTimeout, Rejected
-from jobs.news import Ask, Order, Track
+from jobs.news import Ask, Order, Submit, Track
 from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools
+from worker import submission
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
@@ -76,6 +77,8 @@ def read_command(
     try:
         if type_ == "payment.track":
             return _track(said, id_, at, client_id, request_id)
+        if type_ == "payment.submit":
+            return _submit(said, _track(said, id_, at, client_id, request_id))
         return Order(
             ask=Ask(type_),
             id=id_,
@@ -90,18 +93,20 @@ def read_command(
 
 
 _ALWAYS = ("paymentRequestId", "clientId")
+_OF_TRACK = (
+    *_ALWAYS,
+    "paymentAmount",
+    "paymentExpiryTime",
+    "paymentExpireTime",
+    "expiresIn",
+    "paymentId",
+    "onTimeout",
+    "reference",
+    "callbackUrl",
+)
 _FIELDS: Mapping[str, Sequence[str]] = {
-    "payment.track": (
-        *_ALWAYS,
-        "paymentAmount",
-        "paymentExpiryTime",
-        "paymentExpireTime",
-        "expiresIn",
-        "paymentId",
-        "onTimeout",
-        "reference",
-        "callbackUrl",
-    ),
+    "payment.track": _OF_TRACK,
+    "payment.submit": (*_OF_TRACK, *submission.FIELDS),
     "payment.cancel": (*_ALWAYS, "reason"),
     "payment.recheck": (*_ALWAYS, "reason"),
     "payment.forget": (*_ALWAYS, "reason"),
@@ -155,6 +160,13 @@ def _track(said: Mapping[str, Any], id_: str, at: Ms, client_id: str, request_id
         on_timeout=_on_timeout(said),
         reference=_reference(said),
     )
+
+
+def _submit(said: Mapping[str, Any], track: Track) -> Submit:
+    try:
+        return submission.read(said, track)
+    except submission.Unfit as unfit:
+        raise BadCommand("malformed", str(unfit)) from None
 
 
 def _closing_time(said: Mapping[str, Any], at: Ms) -> Ms | None:

@@ -57,7 +57,9 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
         session = await stack.enter_async_context(open_session(MAX_JOBS))
         accounts = {
             client_id: Account(
-                gateway=HttpGateway(session, account, settings.gateway_timeout),
+                gateway=HttpGateway(
+                    session, account, settings.gateway_timeout, settings.notify_url
+                ),
                 policy=policy_of(settings, account),
                 brake=settings.cancel_brake,
             )
