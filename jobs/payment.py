@@ -138,10 +138,10 @@ def _pending(turn: Turn, news: News) -> Turn:
             return _end(turn, Status.CANCELLED, news.facts.via)
         case Confirming():
             return _confirming(turn, news)
-        case NotYet() | NotExist() if turn.last(news.facts.asked_at):
-            return _timed_out(turn, found=isinstance(news, NotYet))
         case NotExist() if turn.payment.submit_state is SubmitState.REFUSED:
             return _never_made(turn, news)
+        case NotYet() | NotExist() if turn.last(news.facts.asked_at):
+            return _timed_out(turn, found=isinstance(news, NotYet))
         case NotYet() if turn.payment.submit_state is SubmitState.REFUSED:
             return turn.change(submit_state=SubmitState.CREATED).ask_on_schedule()
         case NotYet() | NotExist():
@@ -730,7 +730,8 @@ def _look(turn: Turn, reason: str, advice: str = "look", would: str = "") -> Tur
 
 def _end(turn: Turn, status: Status, via: Via | None, *marks: str, would: str = "") -> Turn:
     """The one end of a payment."""
-    if status is Status.FAILED and turn.payment.submit_state is SubmitState.REFUSED:
+    refused = turn.payment.submit_state is SubmitState.REFUSED
+    if status is Status.FAILED and refused and via is not Via.OPERATOR:
         via = Via.PAY  # whatever was asked afterwards only confirmed it
     turn = turn.mark(*marks).new_phase(status=status, via=via, final_at=turn.now, reason="")
     turn = turn.change(redirect_url="", redirect_method="")
