@@ -57,6 +57,7 @@ ACCOUNT = Account(
     agent_token=None,
     closing_time=840_000,
     pending_closing_time=604_800_000,
+    cancel_window=None,
 )
 CANCELLED = {
     "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},

@@ -32,6 +32,7 @@ def policy_of(settings: Settings, account: AccountSettings) -> Policy:
         last_inquiry_grace=settings.last_inquiry_grace,
         cancel_quiet=settings.cancel_quiet,
         cancel_limit=settings.cancel_limit,
+        cancel_window=account.cancel_window,
         not_found_settle=settings.not_found_settle,
         unresolved_watch=settings.unresolved_watch,
         report=settings.on_timeout is OnTimeout.REPORT,
