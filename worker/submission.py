@@ -82,7 +82,7 @@ def _leaves(said: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield _ALIASES.get(path, path), value
         elif not any(known.startswith(f"{path}.") for known in _PATHS):
             known = ", ".join(dict.fromkeys(_next(prefix)))
-            raise Unfit(f"{prefix}{name[:64]!r} is not a field of payment.submit: {known}")
+            raise Unfit(f"{(prefix + name[:64])!r} is not a field of payment.submit: {known}")
         elif not isinstance(value, Mapping):
             raise Unfit(f"{path}: write an object")
         else:
