@@ -123,6 +123,12 @@ def says(status: GatewayStatus, **more: Any) -> Reply:
     return reply
 
 
+def says_not_exist(_: Payment, asked_at: Ms) -> InquiryAnswer:
+    return InquiryAnswer(
+        asked_at=asked_at, answered_at=asked_at, call=Call.NOT_EXIST, code="ORDER_NOT_EXIST"
+    )
+
+
 PAID = says(GatewayStatus.SUCCESS)
 NOT_YET = says(GatewayStatus.PROCESSING)
 CLOSED = says(GatewayStatus.CANCELLED)
@@ -145,7 +151,9 @@ def cancel_says(call: Call, code: str = "SUCCESS") -> Reply:
 CONFIRMED = cancel_says(Call.OK)
 
 
-def pay_says(call: Call, code: str = "SUCCESS", url: str = "https://cashier.example/1") -> Reply:
+def pay_says(
+    call: Call, code: str = "SUCCESS", url: str = "https://cashier.example/1", **more: Any
+) -> Reply:
     def reply(payment: Payment, asked_at: Ms) -> PayAnswer:
         return PayAnswer(
             asked_at=asked_at,
@@ -157,6 +165,7 @@ def pay_says(call: Call, code: str = "SUCCESS", url: str = "https://cashier.exam
             amount=payment.amount,
             redirect_url=url,
             redirect_method="GET",
+            **more,
         )
 
     return reply
@@ -267,7 +276,7 @@ class Worker:
         return loaded
 
 
-_MOMENTS = [f.name for f in fields(Payment) if f.name.endswith(("_at", "_since", "_time"))]
+_MOMENTS = [f.name for f in fields(Payment) if f.name.endswith(("_at", "_since", "_time", "_end"))]
 
 
 @dataclass
@@ -369,8 +378,8 @@ def track(at: Ms, **changes: Any) -> Track:
 
 def submit(at: Ms, **changes: Any) -> Submit:
     """`payment.submit`, written at `at`."""
-    told = {"id": "1-0", "at": at, "client_id": CLIENT, "payment_request_id": REQUEST}
-    return Submit(**told | {"amount": USD, "form": "{}", "digest": "d1"} | changes)
+    told: dict[str, Any] = {"id": "1-0", "client_id": CLIENT, "payment_request_id": REQUEST}
+    return Submit(**told | {"at": at, "amount": USD, "form": "{}", "digest": "d1"} | changes)
 
 
 def order(ask: Any, at: Ms, id_: str = "2-0") -> Order:
