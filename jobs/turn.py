@@ -242,7 +242,8 @@ class Turn:
     def open_window(self) -> "Turn":
         """Write down when the gateway is expected to stop cancelling this payment."""
         window, p = self.policy.cancel_window, self.payment
-        end = None if window is None else window.end(p.created_at or p.tracked_at)
+        created_at = min(p.created_at or p.tracked_at, self.now)  # a date far ahead is no date
+        end = None if window is None else window.end(created_at)
         return self.change(cancel_window_end=end)
 
     def rest(self) -> "Turn":
@@ -295,7 +296,21 @@ class Turn:
             last_cancel_at=self.now,
             silent_cancel_at=silent,
         )
-        return replace(sent.cancel_again(), act=Act.CANCEL)
+        return replace(sent.cancel_again()._warn_of_window(p), act=Act.CANCEL)
+
+    def _warn_of_window(self, before: Payment) -> "Turn":
+        """A cancel that must be repeated is told of ever more often towards its window's end."""
+        end = before.cancel_window_end
+        if end is None or not before.tries:
+            return self
+        last = before.last_cancel_at or self.now
+        told = _window_steps(end - last) if before.tries > 1 else 0
+        if _window_steps(end - self.now) <= told:
+            return self
+        until = rfc3339(end)
+        return self.alarm(
+            f"the cancel is not confirmed, and its window ends at {until}: then refund"
+        )
 
     def erase(self) -> "Turn":
         """Delete record and timeline, as the merchant asked."""
@@ -436,7 +451,6 @@ def _notified(turn: Turn) -> Turn:
 
 
 def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
-    before = turn.payment
     unanswered = turn.payment.unanswered
     if news.misconfigured and not unanswered:
         turn = turn.alarm(f"the gateway refuses us: {news.why}")
@@ -445,8 +459,6 @@ def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
         turn = _tried(turn, news.asked_at, via)
     else:
         turn = turn.change(tried_at=news.asked_at)  # the time since the last try was no patience
-    if news.to_cancel:
-        turn = _alarm_if_window_ends(turn, before)
     return turn.change(unanswered=unanswered + 1)
 
 
@@ -480,19 +492,6 @@ def _alarm_if_long(turn: Turn, before: Ms) -> Turn:
     if is_cancelling(turn.payment) and before < ALARM_CANCEL <= after:
         return turn.alarm("the cancel is still not confirmed")
     return turn
-
-
-def _alarm_if_window_ends(turn: Turn, before: Payment) -> Turn:
-    """An unconfirmed cancel is told of ever more often, and once more when its window is over."""
-    end = before.cancel_window_end
-    if end is None or not is_cancelling(before):
-        return turn
-    told = _window_steps(end - (before.tried_at or turn.now)) if before.tries > 1 else 0
-    if _window_steps(end - turn.now) <= told:
-        return turn
-    return turn.alarm(
-        f"the cancel is not confirmed, and its window ends at {rfc3339(end)}: refund it after that"
-    )
 
 
 def _window_steps(left: Ms) -> int:
