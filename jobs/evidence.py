@@ -4,6 +4,8 @@ A genuine signature proves who wrote a message, not that it answers our question
 still true. The rules of evidence below decide that; whatever fails them can at most make us ask.
 """
 
+from dataclasses import replace
+
 from jobs.model import CancelState, Money, Ms, Payment, Refusal, Status, Via
 from jobs.news import (
     Call,
@@ -27,9 +29,12 @@ from jobs.news import (
     NotifyKind,
     NotYet,
     Order,
+    OrderCreated,
     OtherKind,
     Paid,
     PaidBack,
+    PayAnswer,
+    PayRefused,
     Resolve,
     Return,
     Silence,
@@ -49,11 +54,14 @@ def hear(payment: Payment, message: Message, now: Ms, policy: Policy) -> News:
             return _inquiry(payment, message, now, policy)
         case CancelAnswer():
             return _cancel(payment, message, now, policy)
+        case PayAnswer():
+            return _pay(payment, message, now, policy)
         case Silence():
             return NoAnswer(
                 why=message.why,
                 asked_at=message.asked_at,
                 to_cancel=message.to_cancel,
+                to_pay=message.to_pay,
                 left=message.left,
             )
         case Unusable():
@@ -221,9 +229,47 @@ def _cancel(payment: Payment, said: CancelAnswer, now: Ms, policy: Policy) -> Ne
             return CancelRefused(_facts(said), Refusal.OTHER)
 
 
-def _facts(said: InquiryAnswer | CancelAnswer) -> Facts:
+def _pay(payment: Payment, said: PayAnswer, now: Ms, policy: Policy) -> News:
+    """S, or U with somewhere to pay: the order exists. F: not by this try."""
+
+    def no_answer(why: str) -> NoAnswer:
+        return NoAnswer(why=why, asked_at=said.asked_at, to_pay=True)
+
+    if not _fresh(said.answered_at, now, policy):
+        return no_answer("stale")
+    match said.call:
+        case Call.OK | Call.UNKNOWN if not said.redirect_url:
+            return no_answer(said.code if said.call is Call.UNKNOWN else "no_redirect")
+        case Call.OK | Call.UNKNOWN:
+            return _order_created(payment, said) or no_answer("answer_of_another_payment")
+        case _:
+            return PayRefused(_facts(said), misconfigured=said.call is Call.MISCONFIGURED)
+
+
+def _order_created(payment: Payment, said: PayAnswer) -> OrderCreated | Mismatch | None:
+    """None if the answer may be another payment's: whose link a buyer gets must be certain."""
+    known_id = payment.payment_id != "" and said.payment_id == payment.payment_id
+    if said.payment_request_id != payment.payment_request_id and not (
+        known_id and not said.payment_request_id
+    ):
+        return None
+    mismatch = _mismatch(payment, said.payment_id, said.amount, False, said.asked_at)
+    if mismatch:
+        return replace(mismatch, to_pay=True)
+    return OrderCreated(_facts(said), said.redirect_url, said.redirect_method)
+
+
+def _facts(said: InquiryAnswer | CancelAnswer | PayAnswer) -> Facts:
     if isinstance(said, CancelAnswer):
         return Facts(via=Via.CANCEL, asked_at=said.asked_at, code=said.code)
+    if isinstance(said, PayAnswer):
+        return Facts(
+            via=Via.PAY,
+            asked_at=said.asked_at,
+            code=said.code,
+            payment_id=said.payment_id,
+            created_at=said.created_at,
+        )
     return Facts(
         via=Via.INQUIRY,
         asked_at=said.asked_at,

@@ -9,13 +9,14 @@ from jobs.inquire import inquire
 from jobs.model import Act
 from jobs.news import Tick
 from jobs.notification import apply_inbox
+from jobs.pay import send_pay
 from jobs.report import about
 from jobs.step import judge, write
 from jobs.tools import Tools
 
 
 async def follow(key: str, tools: Tools) -> None:
-    """Hear what has come, then do what is due: inquire, cancel, or nothing."""
+    """Hear what has come, then do what is due: inquire, pay, cancel, or nothing."""
     loaded = await tools.store.claim(key)
     if loaded is None:
         return  # not due, not tracked, or in another worker's hands
@@ -30,5 +31,12 @@ async def follow(key: str, tools: Tools) -> None:
     if step.decision.act is Act.INQUIRE:
         return await inquire(tools, loaded)
     written = await write(tools, step)  # if another was first, what it wrote decides what is due
-    if written is not None and step.decision.act is Act.CANCEL:
-        await send_cancel(tools, written)
+    if written is None:
+        return
+    match step.decision.act:
+        case Act.CANCEL:
+            await send_cancel(tools, written)
+        case Act.PAY:
+            await send_pay(tools, written)
+        case _:
+            pass

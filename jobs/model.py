@@ -39,6 +39,15 @@ class Status(StrEnum):
 FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.FORGOTTEN})
 
 
+class SubmitState(StrEnum):
+    """What became of our `pay`. From `OPEN` on it counts as sent, whatever the network did."""
+
+    NONE = "none"  #: not ours to send, or not sent yet
+    OPEN = "open"  #: written before the request leaves; no definite answer yet
+    CREATED = "created"  #: the order exists, which does not mean that anybody paid
+    REFUSED = "refused"  #: the gateway said F; an earlier try may have made the order all the same
+
+
 class Cause(StrEnum):
     """Why a payment is being cancelled."""
 
@@ -93,6 +102,7 @@ class Act(StrEnum):
 
     INQUIRE = "inquire"
     CANCEL = "cancel"
+    PAY = "pay"
     WAIT = "wait"
     ERASE = "erase"  #: delete record and timeline, as the merchant asked
 
@@ -140,6 +150,16 @@ class Payment:
     unanswered: int = 0  #: tries in a row that got no answer
     asked_at: Ms | None = None  #: when the last inquiry left
 
+    # Our pay, if the merchant had us submit the payment.
+    submit_state: SubmitState = SubmitState.NONE
+    pay_request: str = ""  #: its exact body, sent again as it is; empty once it is sent no more
+    pay_digest: str = ""  #: of what the merchant submitted, by which the same is known again
+    pay_attempts: int = 0
+    last_pay_at: Ms | None = None
+    silent_pay_at: Ms | None = None  #: the last pay that never got an answer
+    redirect_url: str = ""  #: where the buyer pays; kept while somebody may
+    redirect_method: str = ""
+
     # Our cancels.
     cancel_state: CancelState = CancelState.NONE
     cancel_refusal: Refusal | None = None
@@ -149,6 +169,7 @@ class Payment:
     last_cancel_at: Ms | None = None
     silent_cancel_at: Ms | None = None  #: the last cancel but one, if it never got an answer
     cancel_answered_at: Ms | None = None
+    cancel_window_end: Ms | None = None  #: from when on only a refund is expected to help
     aftercare: Aftercare = Aftercare.NONE
 
     # What comes next.
@@ -188,6 +209,7 @@ class Event:
     value: str = ""  #: what was seen, for an attention about a value
     advice: str = "none"  #: none, refund or look
     would: str = ""  #: what report mode kept us from doing
+    via: Via | None = None  #: how this was learned, if not as the end was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

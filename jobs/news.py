@@ -80,12 +80,30 @@ class CancelAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PayAnswer:
+    """A verified answer to our pay. S says that the order exists, never that anybody paid."""
+
+    asked_at: Ms
+    answered_at: Ms | None
+    call: Call
+    code: str
+    payment_request_id: str = ""
+    payment_id: str = ""
+    amount: Money | None = None
+    created_at: Ms | None = None
+    redirect_url: str = ""  #: where the buyer goes to pay; empty: the gateway gave none
+    redirect_method: str = ""
+    took: Ms | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
     """No answer that can be trusted."""
 
     asked_at: Ms
     why: str  #: timeout, connection, http_503, untrusted_<reason>, bad_answer, ...
     to_cancel: bool = False
+    to_pay: bool = False
     left: bool = True  #: whether the request may have left us
     took: Ms | None = field(default=None, compare=False)  #: until we gave up
 
@@ -143,6 +161,14 @@ class Track:
     on_timeout: OnTimeout = OnTimeout.CANCEL
     reference: str = ""
     callback_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit(Track):
+    """`payment.submit`: send `pay` for this payment, then follow it like any other."""
+
+    form: str  #: the body of pay, as far as the merchant decides it
+    digest: str  #: of the form: by it the same payment is known when it is submitted again
 
 
 class Ask(StrEnum):
@@ -237,6 +263,23 @@ class NotExist:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderCreated:
+    """The gateway has made the order that our pay asked for; the buyer can pay there now."""
+
+    facts: Facts
+    redirect_url: str
+    redirect_method: str
+
+
+@dataclass(frozen=True, slots=True)
+class PayRefused:
+    """The gateway makes no order for our pay; one of an earlier try may exist."""
+
+    facts: Facts
+    misconfigured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CancelConfirmed:
     facts: Facts
 
@@ -254,6 +297,7 @@ class Mismatch:
     kind: str  #: amount_mismatch or payment_id_mismatch
     value: str  #: what was heard
     asked_at: Ms = 0  #: 0: from a notification
+    to_pay: bool = False  #: heard in the answer to our pay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +307,7 @@ class NoAnswer:
     why: str
     asked_at: Ms
     to_cancel: bool = False
+    to_pay: bool = False
     left: bool = True
     misconfigured: bool = False
 
@@ -277,10 +322,9 @@ class Known:
     """Genuine, and nothing new."""
 
 
-Answer: TypeAlias = InquiryAnswer | CancelAnswer | Silence
-Command: TypeAlias = Track | Order | Resolve
+Answer: TypeAlias = InquiryAnswer | CancelAnswer | PayAnswer | Silence
+Command: TypeAlias = Track | Submit | Order | Resolve
 Message: TypeAlias = Answer | Notification | Unusable | OtherKind | Command | Tick
 Heard: TypeAlias = Paid | PaidBack | Failed | Closed | Confirming | NotYet | NotExist
-News: TypeAlias = (
-    Heard | CancelConfirmed | CancelRefused | Mismatch | NoAnswer | Hint | Known | Command | Tick
-)
+Called: TypeAlias = CancelConfirmed | CancelRefused | OrderCreated | PayRefused
+News: TypeAlias = Heard | Called | Mismatch | NoAnswer | Hint | Known | Command | Tick

@@ -33,7 +33,7 @@ def outcome(payment: Payment, event: Event, now: Ms) -> dict[str, Any]:
         "advice": event.advice,
         "would": event.would,
         "marks": list(payment.marks),
-        "via": payment.via or "",
+        "via": event.via or payment.via or "",
         "clientId": payment.client_id,
         "paymentRequestId": payment.payment_request_id,
         "paymentId": payment.payment_id,
@@ -49,6 +49,7 @@ def outcome(payment: Payment, event: Event, now: Ms) -> dict[str, Any]:
         "finalAt": rfc3339(payment.final_at),
         "reference": payment.reference,
         "sandbox": payment.client_id.startswith("SANDBOX_"),
+        **_of_this_kind(payment, event),
     }
     return _cloud_event(
         f"{payment.key}:{event.name}",
@@ -58,6 +59,18 @@ def outcome(payment: Payment, event: Event, now: Ms) -> dict[str, Any]:
         now,
         data,
     )
+
+
+def _of_this_kind(payment: Payment, event: Event) -> dict[str, str]:
+    """What only some events tell."""
+    if event.type == "payment.submitted":
+        return {
+            "redirectUrl": payment.redirect_url,
+            "redirectMethod": payment.redirect_method,
+        }
+    if event.type == "payment.unresolved" or event.kind == "refund_required":
+        return {"cancelWindowEnd": rfc3339(payment.cancel_window_end)}
+    return {}
 
 
 def rejection(rejected: Rejected, now: Ms) -> dict[str, Any]:

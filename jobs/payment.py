@@ -8,6 +8,8 @@ Money first: `cancelled` or `failed` is never told while the buyer's money stays
 never while it goes back, and where neither can be known a payment is `unresolved`, loudly.
 """
 
+from dataclasses import replace
+
 from jobs.evidence import hear
 from jobs.model import (
     Act,
@@ -19,6 +21,7 @@ from jobs.model import (
     Payment,
     Refusal,
     Status,
+    SubmitState,
     Via,
 )
 from jobs.news import (
@@ -36,19 +39,23 @@ from jobs.news import (
     NotExist,
     NotYet,
     Order,
+    OrderCreated,
     Paid,
     PaidBack,
+    PayRefused,
     Resolve,
+    Submit,
     Tick,
     Track,
 )
 from jobs.schedule import Policy
-from jobs.turn import Turn, listen
+from jobs.turn import Turn, listen, of_pay
 
-__all__ = ["Decision", "News", "Payment", "Status", "decide", "hear", "track"]
+__all__ = ["Decision", "News", "Payment", "Status", "decide", "hear", "submit", "track"]
 
 NOT_FOUND_INQUIRIES = 3  #: "does not exist", this often, before a payment is closed as never made
 RECHECK_TRIES = 20  #: unanswered inquiries about a payment that succeeded, before we let it rest
+_CANCELLED_IN_VAIN = ("cancel_limit", "cancel_refused")
 NO_CANCELS = "report mode sends no cancels"
 
 
@@ -57,6 +64,8 @@ def decide(payment: Payment, news: News, now: Ms, policy: Policy) -> Decision:
     turn = listen(payment, news, now, policy)
     if isinstance(news, Track):
         return _track_again(turn, news).decision(payment)
+    if of_pay(news) and payment.status is not Status.PENDING:
+        return _answered_late(turn, news).decision(payment)
     match payment.status:
         case Status.PENDING:
             turn = _pending(turn, news)
@@ -75,7 +84,26 @@ def decide(payment: Payment, news: News, now: Ms, policy: Policy) -> Decision:
 
 def track(command: Track, now: Ms, policy: Policy) -> Decision:
     """A payment is followed from now on. A closing time already past means: inquire at once."""
-    payment = Payment(
+    return Turn(_tracked(command, now, policy), now, policy).ask_on_schedule().decision(None)
+
+
+def submit(command: Submit, now: Ms, policy: Policy, request: str) -> Decision:
+    """The same, once our own `pay` has made its order; `request` is its body, kept as it is.
+
+    The closing time is sent along, so that the gateway's clock and ours end together. Past it no
+    order is made any more, but one that a lost record knew of is found.
+    """
+    payment = replace(
+        _tracked(command, now, policy),
+        closing_agreed=False,
+        pay_request=request,
+        pay_digest=command.digest,
+    )
+    return Turn(payment, now, policy).ask_on_schedule().decision(None)
+
+
+def _tracked(command: Track, now: Ms, policy: Policy) -> Payment:
+    return Payment(
         client_id=command.client_id,
         payment_request_id=command.payment_request_id,
         amount=command.amount,
@@ -87,7 +115,6 @@ def track(command: Track, now: Ms, policy: Policy) -> Decision:
         reference=command.reference,
         callback_url=command.callback_url,
     )
-    return Turn(payment, now, policy).ask_on_schedule().decision(payment)
 
 
 # pending: the gateway has not said how it ends
@@ -97,6 +124,10 @@ def _pending(turn: Turn, news: News) -> Turn:
     match news:
         case Tick():
             return turn.wake()
+        case OrderCreated():
+            return _order_created(turn, news)
+        case PayRefused():
+            return _pay_refused(turn, news)
         case Paid() | PaidBack():
             return _paid(turn, news)
         case Failed() if turn.reporting:
@@ -107,10 +138,16 @@ def _pending(turn: Turn, news: News) -> Turn:
             return _end(turn, Status.CANCELLED, news.facts.via)
         case Confirming():
             return _confirming(turn, news)
+        case NotExist() if turn.payment.submit_state is SubmitState.REFUSED:
+            return _never_made(turn, news)
         case NotYet() | NotExist() if turn.last(news.facts.asked_at):
             return _timed_out(turn, found=isinstance(news, NotYet))
+        case NotYet() if turn.payment.submit_state is SubmitState.REFUSED:
+            return turn.change(submit_state=SubmitState.CREATED).ask_on_schedule()
         case NotYet() | NotExist():
             return turn.ask_on_schedule()
+        case NoAnswer() if news.to_pay:
+            return turn  # an inquiry is planned, and the same pay after it
         case NoAnswer():
             return _unanswered(turn, news)
         case Mismatch():
@@ -121,6 +158,46 @@ def _pending(turn: Turn, news: News) -> Turn:
             return turn
         case Order() | Resolve():
             return _ordered(turn, news)
+
+
+def _order_created(turn: Turn, news: OrderCreated) -> Turn:
+    """The buyer can pay now, and nobody has paid: the merchant is told where, once."""
+    if turn.payment.submit_state is SubmitState.CREATED:
+        return turn
+    turn = turn.new_phase(
+        submit_state=SubmitState.CREATED,
+        redirect_url=news.redirect_url,
+        redirect_method=news.redirect_method,
+    )
+    return turn.tell("submitted", "submitted", via=Via.PAY).ask_on_schedule()
+
+
+def _pay_refused(turn: Turn, news: PayRefused) -> Turn:
+    """No order by this try. Only an inquiry can tell whether an earlier one made it."""
+    p = turn.payment
+    if p.submit_state is not SubmitState.OPEN:
+        return turn
+    if news.facts.asked_at < (p.last_pay_at or 0):
+        turn = turn.change(silent_pay_at=p.last_pay_at)
+    return turn.change(submit_state=SubmitState.REFUSED).ask_now()
+
+
+def _answered_late(turn: Turn, news: News) -> Turn:
+    """Hope was given up before our pay was answered. An order that nobody expected is looked at."""
+    p = turn.payment
+    ended = p.status in (Status.FAILED, Status.CANCELLED)
+    if isinstance(news, OrderCreated) and ended and p.aftercare is not Aftercare.CANCELLING:
+        return turn.ask_now()
+    return turn
+
+
+def _never_made(turn: Turn, news: NotExist) -> Turn:
+    """Refused, and not there: it failed, once no earlier try can make it any more."""
+    if not turn.never_made(news.facts.asked_at):
+        return turn.ask_at(turn.never_made_at)
+    if turn.reporting:
+        return _end(turn, Status.FAILED, Via.PAY, "not_cancelled", would="cancel")
+    return _give_up(turn, Cause.FAILED)
 
 
 def _paid(turn: Turn, news: Paid | PaidBack, late: bool = False) -> Turn:
@@ -179,6 +256,8 @@ def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
 def _mismatched(turn: Turn, news: Mismatch) -> Turn:
     """It ends nothing: the merchant is told, and at closing time a person must look."""
     turn = turn.attention(news.kind, "look", news.value)
+    if news.to_pay:  # an order is there, but not ours to hand to a buyer
+        return turn.change(submit_state=SubmitState.CREATED).ask_now()
     if not news.asked_at:
         return turn.ask_now()
     if turn.last(news.asked_at):
@@ -197,7 +276,7 @@ def _cancelling(turn: Turn, news: News) -> Turn:
             return _cancel_confirmed(turn, news)
         case CancelRefused():
             return _cancel_refused(turn, news)
-        case Known() | Track():
+        case Known() | Track() | OrderCreated() | PayRefused():
             return turn
         case _:
             pass
@@ -400,7 +479,7 @@ def _unresolved(turn: Turn, news: News) -> Turn:
             return turn.attention(news.kind, "look", news.value).ask_slowly()
         case Order() | Resolve():
             return _ordered(turn, news)
-        case Known() | Track():
+        case Known() | Track() | OrderCreated() | PayRefused():
             return turn
         case Failed() | Confirming() | NotYet() | NotExist() | NoAnswer():
             return turn.ask_slowly()
@@ -429,7 +508,7 @@ def _succeeded(turn: Turn, news: News) -> Turn:
             return _ordered(turn, news)
         case CancelConfirmed():  # of a cancel long sent
             return turn.attention("reversed_after_success", "look")
-        case Known() | Track() | CancelRefused():
+        case Known() | Track() | CancelRefused() | OrderCreated() | PayRefused():
             return turn
         case Paid() | Confirming() | NotYet() | NotExist() | NoAnswer():
             return _watch_if_late(turn)
@@ -492,7 +571,7 @@ def _money_taken(turn: Turn) -> Turn:
     if turn.reporting:
         return _refund_required(turn.attention(kind, "refund", again, would="cancel"))
     turn = turn.attention(kind, "look", again)
-    return turn.new_phase(aftercare=Aftercare.CANCELLING).cancel_now()
+    return turn.new_phase(aftercare=Aftercare.CANCELLING).open_window().cancel_now()
 
 
 def _take_back(turn: Turn, news: News) -> Turn:
@@ -534,7 +613,7 @@ def _refund_confirmed(turn: Turn) -> Turn:
 def _refund_required(turn: Turn) -> Turn:
     """Listed and alarmed until the money is back or an operator resolves it."""
     again = str(turn.payment.cancel_attempts)
-    turn = turn.new_phase(aftercare=Aftercare.REFUND_REQUIRED)
+    turn = turn.new_phase(aftercare=Aftercare.REFUND_REQUIRED).open_window()
     turn = turn.attention("refund_required", "refund", again)
     return turn.alarm("money stays taken after the end: refund it").ask_slowly()
 
@@ -547,14 +626,19 @@ def _forgotten(turn: Turn, news: News) -> Turn:
 
 
 def _track_again(turn: Turn, command: Track) -> Turn:
-    """The same again tells how it ended once more; another amount is another payment."""
+    """The same again tells how it stands once more; another amount is another payment."""
     p = turn.payment
     if command.amount != p.amount:
         message = f"this payment is tracked with {p.amount}; {command.amount} is another payment"
         return turn.reject(command, "conflict", message)
-    if p.final_at is None:
-        return turn
-    return turn.tell(p.status.value, p.status.value)
+    if isinstance(command, Submit) and command.digest != p.pay_digest:
+        message = "this payment is known with another order: submit yours under a new id"
+        return turn.reject(command, "conflict", message)
+    if p.final_at is not None:
+        return turn.tell(p.status.value, p.status.value)
+    if isinstance(command, Submit) and p.status is Status.PENDING and p.redirect_url:
+        return turn.tell("submitted", "submitted", via=Via.PAY)
+    return turn
 
 
 def _ordered(turn: Turn, order: Order | Resolve) -> Turn:
@@ -627,20 +711,30 @@ def _resolve(turn: Turn, order: Resolve) -> Turn:
 
 def _give_up(turn: Turn, cause: Cause) -> Turn:
     """Cancel at once. The merchant hears `payment.cancelling`: do not deliver."""
-    turn = turn.new_phase(status=Status.CANCELLING, cause=cause, reason="")
+    turn = turn.new_phase(status=Status.CANCELLING, cause=cause, reason="").open_window()
     return turn.tell_again("cancelling").cancel_now()
 
 
 def _look(turn: Turn, reason: str, advice: str = "look", would: str = "") -> Turn:
-    """No end can be told that is sure to be true: a person must look."""
-    turn = turn.new_phase(status=Status.UNRESOLVED, reason=reason)
+    """No end can be told that is sure to be true: a person must look.
+
+    Where cancels were tried in vain until their window ended, only a refund is left.
+    """
+    turn = turn.new_phase(status=Status.UNRESOLVED, reason=reason).open_window()
+    left = turn.window_left
+    if reason in _CANCELLED_IN_VAIN and left is not None and left <= 0:
+        advice = "refund"
     turn = turn.tell_again("unresolved", advice=advice, would=would)
     return turn.alarm(f"unresolved: {reason}").ask_slowly()
 
 
 def _end(turn: Turn, status: Status, via: Via | None, *marks: str, would: str = "") -> Turn:
     """The one end of a payment."""
+    refused = turn.payment.submit_state is SubmitState.REFUSED
+    if status is Status.FAILED and refused and via is not Via.OPERATOR:
+        via = Via.PAY  # whatever was asked afterwards only confirmed it
     turn = turn.mark(*marks).new_phase(status=status, via=via, final_at=turn.now, reason="")
+    turn = turn.change(redirect_url="", redirect_method="")
     turn = turn.tell(status.value, status.value, would=would)
     match status:
         case Status.FAILED | Status.CANCELLED:

@@ -1,7 +1,6 @@
 """Say in the log what was written of a payment, after it was written."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jobs.model import Decision, Event, Payment, Rejected
 from jobs.news import (
@@ -12,6 +11,7 @@ from jobs.news import (
     Notification,
     Order,
     OtherKind,
+    PayAnswer,
     Resolve,
     Silence,
     Track,
@@ -71,39 +71,55 @@ def report_command(log: Log, command: Command, payment: Payment, decision: Decis
 
 
 def _report_entry(log: Log, entry: Entry, message: Message, after: Payment) -> None:
-    said: dict[str, Any] = {"heard": entry.what, "code": entry.detail, **about(after)}
     match entry.source, entry.what:
-        case "inquiry" | "cancel", "no_answer":
+        case "inquiry" | "pay" | "cancel", "no_answer":
             _report_silence(log, entry, message, after)
-        case "inquiry", _:
-            log.info("inquiry.completed", endpoint="inquiryPayment", ms=_took(message), **said)
-        case "cancel", "sent":
-            log.info(
-                "cancel.sent",
-                attempt=after.cancel_attempts,
-                command_id=after.cancel_command,
-                **about(after),
-            )
-        case "cancel", _:
-            log.info("cancel.completed", endpoint="cancel", ms=_took(message), **said)
+        case "pay" | "cancel", "sent":
+            _report_sent(log, entry, after)
+        case "inquiry" | "pay" | "cancel", _:
+            _report_answer(log, entry, message, after)
         case "notification", _:
-            log.info("notification.applied", body_sha256=_digest(message), **said)
+            heard = {"heard": entry.what, "code": entry.detail}
+            log.info("notification.applied", body_sha256=_digest(message), **heard, **about(after))
         case "status", _:
             log.info("payment.changed", status=entry.what, why=entry.detail, **about(after))
         case _:
             pass  # commands have their own line
 
 
+def _report_sent(log: Log, entry: Entry, after: Payment) -> None:
+    if entry.source == "pay":
+        log.info("pay.sent", attempt=after.pay_attempts, **about(after))
+        return
+    command_id = after.cancel_command
+    log.info("cancel.sent", attempt=after.cancel_attempts, command_id=command_id, **about(after))
+
+
+def _report_answer(log: Log, entry: Entry, message: Message, after: Payment) -> None:
+    said = {"heard": entry.what, "code": entry.detail, "ms": _took(message), **about(after)}
+    match entry.source:
+        case "cancel":
+            log.info("cancel.completed", endpoint="cancel", **said)
+        case "pay":
+            log.info("pay.completed", endpoint="pay", **said)
+        case _:
+            log.info("inquiry.completed", endpoint="inquiryPayment", **said)
+
+
 def _report_silence(log: Log, entry: Entry, message: Message, after: Payment) -> None:
     said = {"why": entry.detail, "in_a_row": after.unanswered, "ms": _took(message), **about(after)}
-    if entry.source == "cancel":
-        log.warning("cancel.unanswered", endpoint="cancel", **said)
-    else:
-        log.warning("inquiry.unanswered", endpoint="inquiryPayment", **said)
+    match entry.source:
+        case "cancel":
+            log.warning("cancel.unanswered", endpoint="cancel", **said)
+        case "pay":
+            log.warning("pay.unanswered", endpoint="pay", **said)
+        case _:
+            log.warning("inquiry.unanswered", endpoint="inquiryPayment", **said)
 
 
 def _took(message: Message) -> int | None:
-    return message.took if isinstance(message, InquiryAnswer | CancelAnswer | Silence) else None
+    answers = InquiryAnswer, CancelAnswer, PayAnswer, Silence
+    return message.took if isinstance(message, answers) else None
 
 
 def _digest(message: Message) -> str:

@@ -31,6 +31,29 @@ RETRY_MOST: Ms = MINUTE
 SPREAD = 0.25
 
 
+#: The cancel window's end is approached in steps of a quarter of what is left of it.
+WINDOW_PART = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWindow:
+    """How long the gateway cancels a payment: until a time of day, some days after the day of its
+    creation, or for a length of time. A clock, not a lock: the gateway alone decides.
+    """
+
+    days: int = 1
+    time: Ms = 15 * MINUTE  #: of that day
+    zone: Ms = 8 * HOUR  #: ahead of UTC, in which a day is counted
+    length: Ms | None = None  #: from the creation on; then the other three do not matter
+
+    def end(self, created_at: Ms) -> Ms:
+        """The moment from which on a cancel is expected to be refused."""
+        if self.length is not None:
+            return created_at + self.length
+        midnight = (created_at + self.zone) // DAY * DAY - self.zone
+        return midnight + self.days * DAY + self.time
+
+
 def seconds(*delays: float) -> tuple[Ms, ...]:
     """Delays in milliseconds from delays in seconds."""
     return tuple(round(delay * SECOND) for delay in delays)
@@ -55,6 +78,7 @@ class Policy:
     last_inquiry_grace: Ms = 900 * SECOND  #: of unanswered last inquiries before a blind cancel
     cancel_quiet: Ms = 120 * SECOND  #: how long an unanswered cancel may still be on its way
     cancel_limit: Ms = DAY
+    cancel_window: CancelWindow | None = CancelWindow()  #: None: nothing is known of one
     not_found_settle: Ms = 600 * SECOND
     unresolved_watch: Ms = 30 * DAY
     freshness: Ms = 5 * MINUTE  #: age at which a message stops being evidence
@@ -66,6 +90,17 @@ class Policy:
 def delay_of(delays: Sequence[Ms], tries: int) -> Ms:
     """The delay after `tries` tries; the last one repeats."""
     return delays[min(tries, len(delays) - 1)]
+
+
+def cancel_delay(delays: Sequence[Ms], tries: int, left: Ms | None) -> Ms:
+    """The delay after `tries` cancels, with so much `left` of the cancel window.
+
+    The nearer its end, the sooner the next one; past it, and where none is known, by schedule.
+    """
+    delay = delay_of(delays, tries)
+    if left is None or left <= 0:
+        return delay
+    return min(delay, max(left // WINDOW_PART, RETRY_LEAST))
 
 
 def retry_delay(tried_for: Ms, unanswered: int) -> Ms:

@@ -19,6 +19,7 @@ from jobs.news import (
     Notification,
     Order,
     OtherKind,
+    PayAnswer,
     Resolve,
     Silence,
     Tick,
@@ -28,6 +29,7 @@ from jobs.news import (
 from jobs.payment import decide
 from jobs.report import report, report_command
 from jobs.tools import Entry, Loaded, Tools
+from jobs.turn import name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ def _entries(step: Step, now: Ms) -> Iterator[Entry]:
         yield Entry(at=now, source=source, what=what, detail=detail)
     if step.decision.act is Act.CANCEL:
         yield Entry(at=now, source="cancel", what="sent")
+    if step.decision.act is Act.PAY:
+        yield Entry(at=now, source="pay", what="sent")
     after = step.decision.payment
     if after.status is not step.loaded.payment.status:
         why = " ".join(after.marks) if after.status in FINAL else after.reason or after.cause or ""
@@ -105,8 +109,10 @@ def _source(message: Message) -> str:
             return "inquiry"
         case CancelAnswer():
             return "cancel"
+        case PayAnswer():
+            return "pay"
         case Silence():
-            return "cancel" if message.to_cancel else "inquiry"
+            return "cancel" if message.to_cancel else "pay" if message.to_pay else "inquiry"
         case Track() | Order() | Resolve():
             return "command"
         case Tick():
@@ -126,7 +132,7 @@ def in_words(message: Message, news: News) -> tuple[str, str]:
             asked = f" (gateway: {news.heard})" if news.heard else ""
             return "payment.resolve", f"{news.who}: {news.why}{asked}"
         case Track():
-            return "payment.track", str(news.amount)
+            return name_of(news), str(news.amount)
         case _:
             return _snake(type(news).__name__), getattr(message, "code", "")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from jobs.model import Decision, Ms, Payment, Rejected
-from jobs.news import Answer, Message
+from jobs.news import Answer, Message, Submit
 from jobs.schedule import Policy
 
 #: How long a worker holds a payment: longer than any call it makes, short enough that another
@@ -18,7 +18,7 @@ class Entry:
     """A line of a payment's timeline: when, from whom, what. Equal neighbours are counted."""
 
     at: Ms
-    source: str  #: notification, inquiry, cancel, command, status
+    source: str  #: notification, inquiry, pay, cancel, command, status
     what: str
     detail: str = ""
 
@@ -94,6 +94,12 @@ class Gateway(Protocol):
     async def inquire(self, payment: Payment, asked_at: Ms) -> Answer: ...
 
     async def cancel(self, payment: Payment, asked_at: Ms) -> Answer: ...
+
+    async def pay(self, payment: Payment, asked_at: Ms) -> Answer:
+        """Sends the record's `pay_request` as it is."""
+
+    def pay_request(self, submit: Submit, closing_time: Ms) -> str:
+        """The body of pay, whole; empty if nobody has said where the gateway should notify."""
 
 
 class Log(Protocol):

@@ -19,6 +19,7 @@ from jobs.model import (
     Payment,
     Rejected,
     Status,
+    SubmitState,
     Via,
 )
 from jobs.news import (
@@ -37,16 +38,32 @@ from jobs.news import (
     NotExist,
     NotYet,
     Order,
+    OrderCreated,
     Paid,
     PaidBack,
+    PayRefused,
     Resolve,
-    Tick,
+    Submit,
     Track,
 )
-from jobs.schedule import MINUTE, Policy, delay_of, next_inquiry, retry_delay, spread
+from jobs.outcome import rfc3339
+from jobs.schedule import (
+    HOUR,
+    JUST_BEFORE,
+    MINUTE,
+    Policy,
+    cancel_delay,
+    delay_of,
+    next_inquiry,
+    retry_delay,
+    spread,
+)
 
 ALARM_LAST_INQUIRY: Ms = MINUTE  #: a closing time passed this long without an answer
 ALARM_CANCEL: Ms = 10 * MINUTE  #: a cancel unconfirmed for this long
+
+#: An unconfirmed cancel alarms once at each of these that is left of its window, ever more often.
+ALARM_WINDOW: tuple[Ms, ...] = (HOUR, 20 * MINUTE, 5 * MINUTE, MINUTE, 0)
 
 #: Values of one kind of attention told per payment; a gateway that errs in ever new ways is
 #: one story, and the record must stay small.
@@ -68,9 +85,11 @@ class Turn:
         """The payment with these fields changed."""
         return replace(self, payment=replace(self.payment, **fields))
 
-    def decision(self, before: Payment) -> Decision:
+    def decision(self, before: Payment | None) -> Decision:
         """What this turn came to, stamped if anything changed."""
         payment = self.payment
+        if payment.pay_request and not self.may_pay:
+            payment = replace(payment, pay_request="")  # it holds an order: not longer than needed
         if payment != before:
             payment = replace(payment, updated_at=self.now)
         return Decision(payment=payment, act=self.act, events=self.events, alarms=self.alarms)
@@ -81,6 +100,13 @@ class Turn:
     def reporting(self) -> bool:
         """Report mode: this payment, or the whole deployment, sends no cancels."""
         return self.policy.report or self.payment.on_timeout is OnTimeout.REPORT
+
+    @property
+    def may_pay(self) -> bool:
+        """Whether our pay may be sent, or sent again."""
+        p = self.payment
+        wanted = p.submit_state in (SubmitState.NONE, SubmitState.OPEN) and bool(p.pay_request)
+        return wanted and p.status is Status.PENDING and p.confirming_since is None
 
     @property
     def cancel_limit_reached(self) -> bool:
@@ -109,6 +135,21 @@ class Turn:
         base = max(self.payment.closing_time, self.payment.last_cancel_at or 0)
         return base + self.policy.not_found_settle
 
+    def never_made(self, asked_at: Ms) -> bool:
+        """Whether no pay that got no answer could still make an order after this question."""
+        return asked_at >= self.never_made_at
+
+    @property
+    def never_made_at(self) -> Ms:
+        silent = self.payment.silent_pay_at
+        return 0 if silent is None else silent + self.policy.cancel_quiet
+
+    @property
+    def window_left(self) -> Ms | None:
+        """What is left of the cancel window; None if nothing is known of one."""
+        end = self.payment.cancel_window_end
+        return None if end is None else end - self.now
+
     @property
     def mismatch(self) -> str:
         """The kind of mismatch told of this payment, if any."""
@@ -131,12 +172,30 @@ class Turn:
         return self.ask_at(self.now + spread(delay, self.payment.key, self.payment.attempts))
 
     def ask_on_schedule(self) -> "Turn":
-        """The next inquiry of a pending payment; at once if the last one is due by now."""
+        """The next inquiry of a pending payment; at once if the last one is due by now.
+
+        While our pay has no answer, pays and inquiries take turns.
+        """
         p, policy = self.payment, self.policy
         if self.now >= p.closing_time:
             return self.ask_now()
+        if self._pays_again and self.next_pay_at < p.closing_time - JUST_BEFORE:
+            return self.change(next_act=Act.PAY, next_at=self.next_pay_at)
         delays = policy.inquiry_delays if p.confirming_since is None else policy.confirming_delays
         return self.ask_at(next_inquiry(delays, p.tries, p.key, self.now, p.closing_time))
+
+    @property
+    def next_pay_at(self) -> Ms:
+        """At once; the same again at the pace of inquiries."""
+        p = self.payment
+        if p.last_pay_at is None:
+            return self.now
+        return max(self.now, p.last_pay_at + spread(self._pay_delay, p.key, p.pay_attempts))
+
+    @property
+    def _pay_delay(self) -> Ms:
+        """After a pay: until it is asked whether it was made, and until it is sent again."""
+        return delay_of(self.policy.inquiry_delays, self.payment.pay_attempts - 1)
 
     def ask_again(self) -> "Turn":
         """Repeat a question that got no answer, ever more slowly."""
@@ -173,12 +232,19 @@ class Turn:
     def cancel_again(self) -> "Turn":
         """The next cancel, by schedule; before one that is far off, one inquiry that counts."""
         p = self.payment
-        delay = delay_of(self.policy.cancel_delays, max(p.tries - 1, 0))
+        delay = cancel_delay(self.policy.cancel_delays, max(p.tries - 1, 0), self.window_left)
         at = max(self.now, (p.last_cancel_at or self.now) + spread(delay, p.key, p.cancel_attempts))
         counts_from = evidence_from(p, self.policy)
         if p.cancel_state is CancelState.OPEN and (p.tried_at or 0) < counts_from < at:
             return self.ask_at(counts_from)
         return self.change(next_act=Act.CANCEL, next_at=at)
+
+    def open_window(self) -> "Turn":
+        """Write down when the gateway is expected to stop cancelling this payment."""
+        window, p = self.policy.cancel_window, self.payment
+        created_at = min(p.created_at or p.tracked_at, self.now)  # a date far ahead is no date
+        end = None if window is None else window.end(created_at)
+        return self.change(cancel_window_end=end)
 
     def rest(self) -> "Turn":
         """Nothing more to do unless something is heard."""
@@ -190,14 +256,36 @@ class Turn:
         return self.change(**clean, phase_since=self.now, tried_at=self.now, **fields)
 
     def wake(self) -> "Turn":
-        """Do what is due. The right to cancel is written down before the cancel is sent."""
+        """Do what is due. The right to pay or to cancel is written down before it is used."""
         p = self.payment
         if p.next_at is None or p.next_at > self.now:
             return self
+        if p.next_act is Act.PAY and self._pays_again:
+            return self._pay()
         if p.next_act is not Act.CANCEL or self.reporting:
             return replace(self, act=Act.INQUIRE)
+        return self._cancel(p.next_at)
+
+    @property
+    def _pays_again(self) -> bool:
+        """No order is made that could not be cancelled, nor one that is closed at once."""
+        return self.may_pay and not self.policy.report and self.now < self.payment.closing_time
+
+    def _pay(self) -> "Turn":
+        p = self.payment
+        silent = p.last_pay_at if p.submit_state is SubmitState.OPEN else p.silent_pay_at
+        sent = self.change(
+            submit_state=SubmitState.OPEN,
+            pay_attempts=p.pay_attempts + 1,
+            last_pay_at=self.now,
+            silent_pay_at=silent,
+        )
+        return replace(sent._ask_in(sent._pay_delay), act=Act.PAY)
+
+    def _cancel(self, due_at: Ms) -> "Turn":
+        p = self.payment
         silent = p.last_cancel_at if p.cancel_state is CancelState.OPEN else p.silent_cancel_at
-        late = self.now - p.next_at  # time in which no worker ran is no patience of ours
+        late = self.now - due_at  # time in which no worker ran is no patience of ours
         sent = self.change(
             tried_at=None if p.tried_at is None else p.tried_at + late,
             cancel_state=CancelState.OPEN,
@@ -208,7 +296,21 @@ class Turn:
             last_cancel_at=self.now,
             silent_cancel_at=silent,
         )
-        return replace(sent.cancel_again(), act=Act.CANCEL)
+        return replace(sent.cancel_again()._warn_of_window(p), act=Act.CANCEL)
+
+    def _warn_of_window(self, before: Payment) -> "Turn":
+        """A cancel that must be repeated is told of ever more often towards its window's end."""
+        end = before.cancel_window_end
+        if end is None or not before.tries:
+            return self
+        last = before.last_cancel_at or self.now
+        told = _window_steps(end - last) if before.tries > 1 else 0
+        if _window_steps(end - self.now) <= told:
+            return self
+        until = rfc3339(end)
+        return self.alarm(
+            f"the cancel is not confirmed, and its window ends at {until}: then refund"
+        )
 
     def erase(self) -> "Turn":
         """Delete record and timeline, as the merchant asked."""
@@ -220,7 +322,7 @@ class Turn:
         new = tuple(mark for mark in marks if mark not in self.payment.marks)
         return self.change(marks=self.payment.marks + new)
 
-    def tell(self, type_: str, name: str, **details: str) -> "Turn":
+    def tell(self, type_: str, name: str, **details: Any) -> "Turn":
         """Publish an event; its `seq` rises even over a rebuild, being at least Redis time."""
         seq = max(self.payment.seq + 1, self.now)
         event = Event(type=f"payment.{type_}", name=name, seq=seq, **details)
@@ -269,6 +371,8 @@ class Turn:
 def name_of(command: Command) -> str:
     """The command's type as the merchant writes it."""
     match command:
+        case Submit():
+            return "payment.submit"
         case Track():
             return "payment.track"
         case Order():
@@ -277,12 +381,25 @@ def name_of(command: Command) -> str:
             return "payment.resolve"
 
 
+def of_pay(news: News) -> bool:
+    """Whether this was heard in answer to our pay."""
+    match news:
+        case OrderCreated() | PayRefused():
+            return True
+        case NoAnswer() | Mismatch():
+            return news.to_pay
+        case _:
+            return False
+
+
 # Listening: what every news leaves in the record, whatever the status
 
 
 def listen(payment: Payment, news: News, now: Ms, policy: Policy) -> Turn:
     """The turn in which `payment` hears `news`: tries counted, facts learned."""
     turn = Turn(payment, now, policy)
+    if of_pay(news):
+        return _listen_to_pay(turn, news)
     match news:
         case NoAnswer():
             return _unanswered(turn, news)
@@ -298,7 +415,26 @@ def listen(payment: Payment, news: News, now: Ms, policy: Policy) -> Turn:
             return turn.change(not_found=turn.payment.not_found + 1)
         case Hint() | Known():
             return _notified(turn)
-        case Track() | Order() | Resolve() | Tick():
+        case _:  # commands and the clock
+            return turn
+
+
+def _listen_to_pay(turn: Turn, news: News) -> Turn:
+    """An answer that comes when the payment has moved on is no try of its new phase."""
+    pending = turn.payment.status is Status.PENDING
+    match news:
+        case OrderCreated():
+            turn = _answered(turn, news.facts) if pending else turn
+            return _learn(turn, news.facts).change(not_found=0)
+        case PayRefused() if pending:
+            if news.misconfigured:
+                turn = turn.alarm(f"the gateway refuses our pay: {news.facts.code}")
+            return _answered(turn, news.facts)
+        case NoAnswer() if pending:
+            return _unanswered(turn, news)
+        case Mismatch() if pending:
+            return _tried(turn, news.asked_at, Via.PAY)
+        case _:
             return turn
 
 
@@ -306,7 +442,8 @@ def _answered(turn: Turn, facts: Facts) -> Turn:
     turn = turn.change(result_code=facts.code)
     if facts.via is Via.NOTIFICATION:
         return _notified(turn)
-    return _tried(turn, facts.asked_at, facts.via) if facts.via is Via.INQUIRY else turn
+    asked = facts.via in (Via.INQUIRY, Via.PAY)
+    return _tried(turn, facts.asked_at, facts.via) if asked else turn
 
 
 def _notified(turn: Turn) -> Turn:
@@ -318,7 +455,8 @@ def _unanswered(turn: Turn, news: NoAnswer) -> Turn:
     if news.misconfigured and not unanswered:
         turn = turn.alarm(f"the gateway refuses us: {news.why}")
     if news.left:
-        turn = _tried(turn, news.asked_at, Via.CANCEL if news.to_cancel else Via.INQUIRY)
+        via = Via.CANCEL if news.to_cancel else Via.PAY if news.to_pay else Via.INQUIRY
+        turn = _tried(turn, news.asked_at, via)
     else:
         turn = turn.change(tried_at=news.asked_at)  # the time since the last try was no patience
     return turn.change(unanswered=unanswered + 1)
@@ -335,7 +473,7 @@ def _tried(turn: Turn, asked_at: Ms, via: Via) -> Turn:
     spent = max(0, min(asked_at, p.next_at or asked_at) - since)
     turn = turn.change(tried_for=p.tried_for + spent, tried_at=asked_at, unanswered=0)
     turn = _alarm_if_long(turn, p.tried_for)
-    if via is Via.CANCEL:
+    if via is not Via.INQUIRY:
         return turn
     tries = p.tries if is_cancelling(p) else p.tries + 1
     latest = max(asked_at, p.asked_at or 0)
@@ -354,6 +492,10 @@ def _alarm_if_long(turn: Turn, before: Ms) -> Turn:
     if is_cancelling(turn.payment) and before < ALARM_CANCEL <= after:
         return turn.alarm("the cancel is still not confirmed")
     return turn
+
+
+def _window_steps(left: Ms) -> int:
+    return sum(left <= step for step in ALARM_WINDOW)
 
 
 def _learn(turn: Turn, facts: Facts) -> Turn:

@@ -1,7 +1,8 @@
 """The life of a payment as one table: where it stands, what is heard, what becomes of it.
 
 A row reads: *start* | *heard* | *then*. `in report mode` under a row is the same row for a payment,
-or a whole deployment, that sends no cancels; without it both modes do the same. `f`, `t` and `r`
+or a whole deployment, that sends no cancels; without it both modes do the same. `in report mode
+everywhere` is the deployment alone. `f`, `t` and `r`
 are the causes failed, timed_out and requested; `ftr` stands for three rows. *then* is the new
 status (`stays`: the old one), its new marks, what it newly knows, what comes next, and the events.
 A fourth column names a known difference between this table and `decide`.
@@ -27,6 +28,7 @@ from jobs.model import (
     Refusal,
     Rejected,
     Status,
+    SubmitState,
     Via,
 )
 from jobs.news import (
@@ -53,10 +55,14 @@ from jobs.news import (
     NotifyKind,
     NotYet,
     Order,
+    OrderCreated,
     Paid,
     PaidBack,
+    PayAnswer,
+    PayRefused,
     Resolve,
     Silence,
+    Submit,
     Tick,
     Track,
 )
@@ -115,6 +121,156 @@ pending                         | Hint                     | stays; inquire now
 pending                         | Known                    | stays; inquire soon
 pending                         | Tick                     | stays; inquire soon
 pending due                     | Tick                     | stays; sends inquiry
+
+# pending, submitted by us: `pay` not sent yet, without an answer, the order made, refused
+
+pending unsent                  | Paid                     | succeeded; rest; tells succeeded
+pending unsent                  | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
+pending unsent                  | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded
+pending unsent                  | Failed                   | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending unsent                  | Closed                   | cancelled; inquire soon; tells cancelled
+pending unsent                  | Confirming               | stays, closing moved; inquire soon
+pending unsent                  | NotYet                   | stays; pay now
+  in report mode everywhere     |                          | stays; inquire soon
+pending unsent                  | NotExist                 | stays; pay now
+  in report mode everywhere     |                          | stays; inquire soon
+pending unsent                  | CancelConfirmed          | stays; pay soon
+pending unsent                  | CancelRefused other      | stays; pay soon
+pending unsent                  | Mismatch                 | stays; pay now; tells amount_mismatch
+  in report mode everywhere     |                          | stays; inquire soon; tells amount_mismatch
+pending unsent                  | NoAnswer                 | stays; pay now
+  in report mode everywhere     |                          | stays; inquire soon
+pending unsent                  | Hint                     | stays; inquire now
+pending unsent                  | Known                    | stays; pay soon
+pending unsent                  | Tick                     | stays; pay soon
+pending unsent due              | Tick                     | stays, pay open; sends pay
+  in report mode everywhere     |                          | stays; sends inquiry
+pending unsent at closing       | NotExist                 | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending unsent at closing       | NotYet                   | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending unsent due at closing   | Tick                     | stays; sends inquiry
+pending unanswered              | Paid                     | succeeded; rest; tells succeeded
+pending unanswered              | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
+pending unanswered              | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded
+pending unanswered              | Failed                   | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending unanswered              | Closed                   | cancelled; inquire soon; tells cancelled
+pending unanswered              | Confirming               | stays, closing moved; inquire soon
+pending unanswered              | NotYet                   | stays; pay soon
+  in report mode everywhere     |                          | stays; inquire soon
+pending unanswered              | NotExist                 | stays; pay soon
+  in report mode everywhere     |                          | stays; inquire soon
+pending unanswered              | CancelConfirmed          | stays; inquire soon
+pending unanswered              | CancelRefused other      | stays; inquire soon
+pending unanswered              | Mismatch                 | stays; pay soon; tells amount_mismatch
+  in report mode everywhere     |                          | stays; inquire soon; tells amount_mismatch
+pending unanswered              | NoAnswer                 | stays; pay soon
+  in report mode everywhere     |                          | stays; inquire soon
+pending unanswered              | Hint                     | stays; inquire now
+pending unanswered              | Known                    | stays; inquire soon
+pending unanswered              | Tick                     | stays; inquire soon
+pending unanswered              | OrderCreated             | stays, pay created; inquire soon; tells submitted
+pending unanswered              | PayRefused               | stays, pay refused; inquire now
+pending unanswered              | PayRefused misconfigured | stays, pay refused; inquire now
+pending unanswered              | Mismatch to pay          | stays, pay created; inquire now; tells amount_mismatch
+pending unanswered              | NoAnswer to pay          | stays; inquire soon
+pending unanswered due          | Tick                     | stays; sends inquiry
+pending unanswered at closing   | NotExist                 | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending unanswered at closing   | NotYet                   | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending unanswered at closing   | OrderCreated             | stays, pay created; inquire now; tells submitted
+pending unanswered at closing   | PayRefused               | stays, pay refused; inquire now
+pending created                 | Paid                     | succeeded; rest; tells succeeded
+pending created                 | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
+pending created                 | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded
+pending created                 | Failed                   | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending created                 | Closed                   | cancelled; inquire soon; tells cancelled
+pending created                 | Confirming               | stays, closing moved; inquire soon
+pending created                 | NotYet                   | stays; inquire soon
+pending created                 | NotExist                 | stays; inquire soon
+pending created                 | CancelConfirmed          | stays; inquire soon
+pending created                 | CancelRefused other      | stays; inquire soon
+pending created                 | Mismatch                 | stays; inquire soon; tells amount_mismatch
+pending created                 | NoAnswer                 | stays; inquire soon
+pending created                 | Hint                     | stays; inquire now
+pending created                 | Known                    | stays; inquire soon
+pending created                 | Tick                     | stays; inquire soon
+pending created                 | OrderCreated             | stays; inquire soon
+pending created                 | PayRefused               | stays; inquire soon
+pending created                 | PayRefused misconfigured | stays; inquire soon
+pending created                 | Mismatch to pay          | stays; inquire now; tells amount_mismatch
+pending created                 | NoAnswer to pay          | stays; inquire soon
+pending created at closing      | NotExist                 | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending created at closing      | NotYet                   | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending refused                 | Paid                     | succeeded; rest; tells succeeded
+pending refused                 | PaidBack all             | cancelled +refunded; inquire soon; tells cancelled
+pending refused                 | PaidBack part            | succeeded +partly_refunded; rest; tells succeeded, partly_refunded
+pending refused                 | Failed                   | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending refused                 | Closed                   | cancelled; inquire soon; tells cancelled
+pending refused                 | Confirming               | stays, closing moved; inquire soon
+pending refused                 | NotYet                   | stays, pay created; inquire soon
+pending refused                 | NotExist                 | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending refused                 | CancelConfirmed          | stays; inquire soon
+pending refused                 | CancelRefused other      | stays; inquire soon
+pending refused                 | Mismatch                 | stays; inquire soon; tells amount_mismatch
+pending refused                 | NoAnswer                 | stays; inquire soon
+pending refused                 | Hint                     | stays; inquire now
+pending refused                 | Known                    | stays; inquire soon
+pending refused                 | Tick                     | stays; inquire soon
+pending refused                 | OrderCreated             | stays, pay created; inquire soon; tells submitted
+pending refused                 | PayRefused               | stays; inquire soon
+pending refused                 | PayRefused misconfigured | stays; inquire soon
+pending refused                 | Mismatch to pay          | stays, pay created; inquire now; tells amount_mismatch
+pending refused                 | NoAnswer to pay          | stays; inquire soon
+pending refused silent          | NotExist                 | stays; inquire after quiet
+pending refused silent          | NotYet                   | stays, pay created; inquire soon
+pending refused at closing      | NotExist                 | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending refused at closing      | NotYet                   | cancelling/t; cancel now; tells cancelling
+  in report mode                |                          | unresolved/report; inquire in minutes; tells unresolved
+pending refused braked at closing| NotExist                 | cancelling/f; cancel now; tells cancelling
+  in report mode                |                          | failed +not_cancelled; inquire soon; tells failed
+pending created                 | cancel                   | cancelling/r; cancel now; tells cancelling
+  in report mode                |                          | stays; inquire soon; tells rejected report_mode
+
+# an answer to our pay when the payment has moved on
+
+cancelling ftr none             | OrderCreated             | stays; cancel now
+cancelling ftr none             | PayRefused               | stays; cancel now
+cancelling ftr open             | OrderCreated             | stays; cancel in minutes
+cancelling ftr open             | PayRefused               | stays; cancel in minutes
+cancelling ftr refused other    | OrderCreated             | stays; cancel in minutes
+cancelling ftr refused other    | PayRefused               | stays; cancel in minutes
+cancelled due                   | OrderCreated             | stays; inquire now
+cancelled due                   | PayRefused               | stays; inquire now
+cancelled                       | OrderCreated             | stays; inquire now
+cancelled                       | PayRefused               | stays; inquire in minutes
+failed                          | OrderCreated             | stays; inquire now
+failed                          | PayRefused               | stays; inquire in minutes
+cancelled rested                | OrderCreated             | stays; inquire now
+cancelled rested                | PayRefused               | stays; rest
+cancelled taking back sent      | OrderCreated             | stays; cancel in minutes
+cancelled taking back sent      | PayRefused               | stays; cancel in minutes
+cancelled refund required       | OrderCreated             | stays; inquire now
+cancelled refund required       | PayRefused               | stays; inquire in minutes
+succeeded                       | OrderCreated             | stays; rest
+succeeded                       | PayRefused               | stays; rest
+unresolved                      | OrderCreated             | stays; inquire in minutes
+unresolved                      | PayRefused               | stays; inquire in minutes
+forgotten                       | OrderCreated             | stays; rest
+forgotten                       | PayRefused               | stays; rest
+cancelled                       | NoAnswer to pay          | stays; inquire in minutes
+cancelled                       | Mismatch to pay          | stays; inquire in minutes
+unresolved                      | NoAnswer to pay          | stays; inquire in minutes
+unresolved                      | Mismatch to pay          | stays; inquire in minutes
 
 # cancelling, cancelState none: decided, and nobody has taken the right to send it
 
@@ -443,10 +599,30 @@ failed                          | resolve                  | stays; inquire in m
 cancelled                       | resolve                  | stays; inquire in minutes; tells rejected conflict
 cancelled refund required       | resolve                  | stays, closed; rest; tells refund_confirmed
 unresolved                      | resolve                  | succeeded +resolved; rest; tells succeeded
+pending unsent                  | submit again             | stays; pay soon
+pending unanswered              | submit again             | stays; inquire soon
+pending created                 | submit again             | stays; inquire soon; tells submitted
+pending refused                 | submit again             | stays; inquire soon
+pending created                 | submit other order       | stays; inquire soon; tells rejected conflict
+pending created                 | submit other amount      | stays; inquire soon; tells rejected conflict
+pending created                 | track again              | stays; inquire soon
+pending created                 | track other amount       | stays; inquire soon; tells rejected conflict
+pending                         | submit again             | stays; inquire soon; tells rejected conflict
+succeeded submitted             | submit again             | stays; rest; tells succeeded
+failed submitted                | submit again             | stays; inquire in minutes; tells failed
+cancelled submitted             | submit again             | stays; inquire in minutes; tells cancelled
+forgotten submitted             | submit again             | stays; rest; tells forgotten
+unresolved submitted            | submit again             | stays; inquire in minutes
+cancelled submitted             | submit other order       | stays; inquire in minutes; tells rejected conflict
+cancelling ftr none submitted   | submit again             | stays; cancel now
 """
 
 #: What cannot be heard where, so that the table has no cell for it.
 NEVER = {
+    ("pending", "OrderCreated"): "no pay was sent",
+    ("pending", "PayRefused"): "no pay was sent",
+    ("pending unsent", "OrderCreated"): "no pay was sent",
+    ("pending unsent", "PayRefused"): "no pay was sent",
     ("cancelling none", "CancelConfirmed"): "no cancel was sent",
     ("cancelling none", "CancelRefused"): "no cancel was sent",
     ("cancelling refused", "CancelRefused"): "the refusal has been heard",
@@ -455,6 +631,7 @@ NEVER = {
 # Reading the table
 
 REPORT = "in report mode"
+EVERYWHERE = "in report mode everywhere"
 
 
 @dataclass(frozen=True)
@@ -474,14 +651,23 @@ class Cell:
 def cells() -> Iterator[Cell]:
     """Every cell of the table, one for each cause and mode."""
     rows = [_columns(row) for row in TABLE.splitlines() if "|" in row]
-    for (start, heard, then), below in zip(rows, [*rows[1:], ["", "", ""]], strict=True):
-        if start == REPORT:
+    for number, (start, heard, then) in enumerate(rows):
+        if start in (REPORT, EVERYWHERE):
             continue
-        reported = below[2] if below[0] == REPORT else then
+        below = {row[0]: row[2] for row in _beneath(rows[number + 1 :])}
+        reported = below.get(REPORT, then)
         for one in _each_cause(start):
             yield Cell(one, heard, "cancel", then)
             yield Cell(one, heard, "report", reported)
-            yield Cell(one, heard, "deployment", reported)
+            yield Cell(one, heard, "deployment", below.get(EVERYWHERE, reported))
+
+
+def _beneath(rows: list[list[str]]) -> Iterator[list[str]]:
+    """The rows that speak of the modes of the row above them."""
+    for row in rows:
+        if row[0] not in (REPORT, EVERYWHERE):
+            return
+        yield row
 
 
 def _columns(row: str) -> list[str]:
@@ -504,6 +690,8 @@ T0: Ms = 1_800_000_000_000
 CLOSING: Ms = T0 + 840 * SECOND
 POLICY = Policy()
 USD = Money("USD", 599)
+BODY = '{"productCode":"IN_STORE_PAYMENT"}'
+CASHIER = "https://cashier.example/1"
 CAUSES = {"f": Cause.FAILED, "t": Cause.TIMED_OUT, "r": Cause.REQUESTED}
 
 FRESH = Payment(
@@ -536,6 +724,8 @@ def place(start: str, mode: str = "cancel") -> Scene:
     p, policy = scene.payment, replace(scene.policy, braked="braked" in words)
     if "due" in words:
         p = replace(p, next_at=scene.now)
+    if "submitted" in words:
+        p = replace(p, pay_digest="digest_1")
     if mode == "report":
         p = replace(p, on_timeout=OnTimeout.REPORT)
     return Scene(p, scene.now, replace(policy, report=mode == "deployment"))
@@ -547,12 +737,34 @@ def _pending(words: list[str]) -> Scene:
         p = replace(p, confirming_since=T0 + 50 * SECOND, closing_time=T0 + 7 * DAY)
     if "mismatched" in words:
         p = replace(p, told=("attention.amount_mismatch=USD 1",), seq=1)
+    p = _submitted(p, now, words)
     if "closing" in words:
         now = p.closing_time + SECOND
     if "grace" in words:
         now = p.closing_time + POLICY.last_inquiry_grace + MINUTE
         p = replace(p, tried_for=POLICY.last_inquiry_grace, tried_at=now, unanswered=20)
     return Scene(replace(p, next_at=now + 10 * SECOND), now)
+
+
+SUBMITTED = ("unsent", "unanswered", "created", "refused")  #: what became of our pay
+
+
+def _submitted(p: Payment, now: Ms, words: list[str]) -> Payment:
+    """Where our own pay stands; `silent`: an earlier one got no answer."""
+    if not set(words) & set(SUBMITTED):
+        return p
+    p = replace(p, pay_request=BODY, pay_digest="digest_1", next_act=Act.PAY)
+    if "unsent" in words:
+        return p
+    sent = replace(p, pay_attempts=2, last_pay_at=now - SECOND, next_act=Act.INQUIRE)
+    if "silent" in words:
+        sent = replace(sent, silent_pay_at=now - 10 * SECOND)
+    if "unanswered" in words:
+        return replace(sent, submit_state=SubmitState.OPEN)
+    if "refused" in words:
+        return replace(sent, submit_state=SubmitState.REFUSED, pay_request="")
+    sent = replace(sent, redirect_url=CASHIER, redirect_method="GET", found=True)
+    return replace(sent, submit_state=SubmitState.CREATED, pay_request="")
 
 
 def _cancelling(words: list[str]) -> Scene:
@@ -646,37 +858,59 @@ PLAIN: dict[str, News] = {"Hint": Hint(), "Known": Known(), "Tick": Tick()}
 
 def word(heard: str, scene: Scene) -> News:
     """The news that the second column of the table names, asked and answered just now."""
-    now = scene.now
     kind, _, more = heard.partition(" ")
+    if kind in PLAIN:
+        return PLAIN[kind]
+    return _answer(kind, more, scene.now) or _command(kind, more, scene.now)
+
+
+def _answer(kind: str, more: str, now: Ms) -> News | None:
     via = Via.NOTIFICATION if more == "by notification" else Via.INQUIRY
     facts = Facts(via=via, asked_at=0 if via is Via.NOTIFICATION else now, code="SUCCESS")
     if kind in HEARD:
         return HEARD[kind](facts)
-    if kind in PLAIN:
-        return PLAIN[kind]
     match kind:
         case "PaidBack":
             return PaidBack(facts, whole=more == "all")
+        case "OrderCreated":
+            return OrderCreated(replace(facts, via=Via.PAY), CASHIER, "GET")
+        case "PayRefused":
+            return PayRefused(replace(facts, via=Via.PAY), misconfigured=more == "misconfigured")
         case "CancelConfirmed":
             return CancelConfirmed(replace(facts, via=Via.CANCEL))
         case "CancelRefused":
             return CancelRefused(replace(facts, via=Via.CANCEL), Refusal(more))
+        case _:
+            return _no_use(kind, more, facts.asked_at)
+
+
+def _no_use(kind: str, more: str, asked_at: Ms) -> News | None:
+    to_pay = more == "to pay"
+    match kind:
         case "Mismatch":
-            return Mismatch(kind="amount_mismatch", value="USD 5", asked_at=facts.asked_at)
+            wrong: dict[str, Any] = {"kind": "amount_mismatch", "value": "USD 5"}
+            return Mismatch(asked_at=asked_at, to_pay=to_pay, **wrong)
         case "NoAnswer":
             to_cancel, misconfigured = more == "to cancel", more == "misconfigured"
-            return NoAnswer(
-                why="timeout", asked_at=now, to_cancel=to_cancel, misconfigured=misconfigured
-            )
+            how = {"to_cancel": to_cancel, "to_pay": to_pay, "misconfigured": misconfigured}
+            return NoAnswer(why="timeout", asked_at=asked_at, **how)
         case _:
-            return command(kind, now, Money("USD", 600) if more == "other amount" else USD)
+            return None
 
 
-def command(name: str, now: Ms, amount: Money = USD) -> Command:
+def _command(kind: str, more: str, now: Ms) -> Command:
+    amount = Money("USD", 600) if more == "other amount" else USD
+    return command(kind, now, amount, "digest_2" if more == "other order" else "digest_1")
+
+
+def command(name: str, now: Ms, amount: Money = USD, digest: str = "digest_1") -> Command:
     """What the merchant or an operator wants of the payment of all scenes."""
     if name == "resolve":
         return Resolve(id="order_2", status=Status.SUCCEEDED, who="ops", why="seen in the bank")
     who, which = FRESH.client_id, FRESH.payment_request_id
+    if name == "submit":
+        told: dict[str, Any] = {"client_id": who, "payment_request_id": which, "amount": amount}
+        return Submit(id="order_2", at=now, form=BODY, digest=digest, **told)
     if name == "track":
         return Track(id="order_2", at=now, client_id=who, payment_request_id=which, amount=amount)
     ask = Ask(f"payment.{name}")
@@ -713,6 +947,8 @@ def _learned(before: Payment, p: Payment) -> Iterator[str]:
         and not p.tried_for
     ):
         yield "limits restart"
+    if p.submit_state is not before.submit_state:
+        yield f"pay {p.submit_state.value}"
     if p.cancel_state is not before.cancel_state:
         yield p.cancel_state.value
     if p.aftercare is not before.aftercare and before.status is p.status:
@@ -724,9 +960,8 @@ def _learned(before: Payment, p: Payment) -> Iterator[str]:
 def _next(decision: Decision, now: Ms) -> str:
     p = decision.payment
     if decision.act is not Act.WAIT:
-        return {Act.INQUIRE: "sends inquiry", Act.CANCEL: "sends cancel", Act.ERASE: "erases"}[
-            decision.act
-        ]
+        names = {Act.INQUIRE: "sends inquiry", Act.PAY: "sends pay", Act.CANCEL: "sends cancel"}
+        return names.get(decision.act, "erases")
     if p.next_at is None:
         return "rest"
     return f"{p.next_act.value} {_when(p, p.next_at, now)}"
@@ -736,6 +971,8 @@ def _when(p: Payment, at: Ms, now: Ms) -> str:
     if at <= now:
         return "now"
     if p.cancel_state is CancelState.OPEN and at == (p.last_cancel_at or 0) + POLICY.cancel_quiet:
+        return "after quiet"
+    if p.silent_pay_at and at == p.silent_pay_at + POLICY.cancel_quiet:
         return "after quiet"
     if at <= now + 75 * SECOND:
         return "soon"
@@ -819,6 +1056,15 @@ def cancel_said(p: Payment, call: Call, now: Ms, **more: Any) -> CancelAnswer:
     if call is Call.OK:
         said |= {"payment_request_id": p.payment_request_id, "payment_id": p.payment_id or "gw_1"}
     return CancelAnswer(**said | more)
+
+
+def pay_said(p: Payment, call: Call, now: Ms, **more: Any) -> PayAnswer:
+    """An answer to our pay."""
+    said: dict[str, Any] = {"asked_at": now, "answered_at": now, "call": call, "code": call.value}
+    if call in (Call.OK, Call.UNKNOWN):
+        said |= {"payment_request_id": p.payment_request_id, "payment_id": p.payment_id or "gw_1"}
+        said |= {"amount": p.amount, "redirect_url": CASHIER, "redirect_method": "GET"}
+    return PayAnswer(**said | more)
 
 
 def notified(p: Payment, status: str, now: Ms, **more: Any) -> Notification:

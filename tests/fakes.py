@@ -24,7 +24,9 @@ from jobs.news import (
     GatewayStatus,
     InquiryAnswer,
     Order,
+    PayAnswer,
     Silence,
+    Submit,
     Track,
 )
 from jobs.schedule import Policy
@@ -76,6 +78,8 @@ class ScriptedGateway:
     def __init__(self) -> None:
         self.script: list[Reply] = []
         self.calls: list[str] = []
+        self.paid_with: list[str] = []  #: the bodies of pay, in order
+        self.notify_url = "https://shop.example/notify"
 
     def will(self, *replies: Reply) -> None:
         self.script += replies
@@ -85,6 +89,13 @@ class ScriptedGateway:
 
     async def cancel(self, payment: Payment, asked_at: Ms) -> Answer:
         return await self._play("cancel", payment, asked_at)
+
+    async def pay(self, payment: Payment, asked_at: Ms) -> Answer:
+        self.paid_with.append(payment.pay_request)
+        return await self._play("pay", payment, asked_at)
+
+    def pay_request(self, submit: Submit, closing_time: Ms) -> str:
+        return f"{submit.form} until {closing_time}" if self.notify_url else ""
 
     async def _play(self, call: str, payment: Payment, asked_at: Ms) -> Answer:
         self.calls.append(call)
@@ -112,6 +123,12 @@ def says(status: GatewayStatus, **more: Any) -> Reply:
     return reply
 
 
+def says_not_exist(_: Payment, asked_at: Ms) -> InquiryAnswer:
+    return InquiryAnswer(
+        asked_at=asked_at, answered_at=asked_at, call=Call.NOT_EXIST, code="ORDER_NOT_EXIST"
+    )
+
+
 PAID = says(GatewayStatus.SUCCESS)
 NOT_YET = says(GatewayStatus.PROCESSING)
 CLOSED = says(GatewayStatus.CANCELLED)
@@ -132,6 +149,34 @@ def cancel_says(call: Call, code: str = "SUCCESS") -> Reply:
 
 
 CONFIRMED = cancel_says(Call.OK)
+
+
+def pay_says(
+    call: Call, code: str = "SUCCESS", url: str = "https://cashier.example/1", **more: Any
+) -> Reply:
+    def reply(payment: Payment, asked_at: Ms) -> PayAnswer:
+        return PayAnswer(
+            asked_at=asked_at,
+            answered_at=asked_at,
+            call=call,
+            code=code,
+            payment_request_id=payment.payment_request_id,
+            payment_id="gw-1",
+            amount=payment.amount,
+            redirect_url=url,
+            redirect_method="GET",
+            **more,
+        )
+
+    return reply
+
+
+CREATED = pay_says(Call.OK)
+REFUSED = pay_says(Call.REFUSED, "RISK_REJECT", url="")
+
+
+def pay_silent(_: Payment, asked_at: Ms) -> Silence:
+    return Silence(asked_at=asked_at, why="timeout", to_pay=True)
 
 
 def silent(_: Payment, asked_at: Ms) -> Silence:
@@ -231,7 +276,7 @@ class Worker:
         return loaded
 
 
-_MOMENTS = [f.name for f in fields(Payment) if f.name.endswith(("_at", "_since", "_time"))]
+_MOMENTS = [f.name for f in fields(Payment) if f.name.endswith(("_at", "_since", "_time", "_end"))]
 
 
 @dataclass
@@ -329,6 +374,12 @@ def track(at: Ms, **changes: Any) -> Track:
     """`payment.track`, written at `at`."""
     command = Track(id="1-0", at=at, client_id=CLIENT, payment_request_id=REQUEST, amount=USD)
     return replace(command, **changes)
+
+
+def submit(at: Ms, **changes: Any) -> Submit:
+    """`payment.submit`, written at `at`."""
+    told: dict[str, Any] = {"id": "1-0", "client_id": CLIENT, "payment_request_id": REQUEST}
+    return Submit(**told | {"at": at, "amount": USD, "form": "{}", "digest": "d1"} | changes)
 
 
 def order(ask: Any, at: Ms, id_: str = "2-0") -> Order:

@@ -271,7 +271,7 @@ def test_an_unknown_type_is_answered_with_those_there_are(type_: str) -> None:
     assert caught.value.reason == "unknown_type"
     assert caught.value.message == (
         f"type {type_[:64]!r} is unknown: write one of"
-        " payment.track, payment.cancel, payment.recheck, payment.forget"
+        " payment.track, payment.submit, payment.cancel, payment.recheck, payment.forget"
     )
 
 

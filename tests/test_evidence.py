@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.evidence import evidence_from, hear
-from jobs.model import CancelState, Money, Ms, Payment, Refusal, Status, Via
+from jobs.model import CancelState, Money, Ms, Payment, Refusal, Status, SubmitState, Via
 from jobs.news import (
     Ask,
     Call,
@@ -23,16 +23,30 @@ from jobs.news import (
     NotifyKind,
     NotYet,
     Order,
+    OrderCreated,
     OtherKind,
     Paid,
     PaidBack,
+    PayRefused,
     Return,
     Silence,
     Tick,
     Unusable,
 )
 from jobs.schedule import MINUTE, SECOND
-from tests.cells import CLOSING, FRESH, POLICY, T0, USD, Life, cancel_said, inquired, notified
+from tests.cells import (
+    CASHIER,
+    CLOSING,
+    FRESH,
+    POLICY,
+    T0,
+    USD,
+    Life,
+    cancel_said,
+    inquired,
+    notified,
+    pay_said,
+)
 
 NOW = T0 + 100 * SECOND
 KNOWN = replace(FRESH, payment_id="gw_1")
@@ -445,3 +459,76 @@ def test_commands_and_the_clock_are_heard_as_they_are() -> None:
     )
     assert worth(FRESH, order) is order
     assert worth(FRESH, Tick()) == Tick()
+
+
+# Answers to our pay: an order that exists, and never money
+
+PAYING = replace(FRESH, pay_request="{}", submit_state=SubmitState.OPEN, last_pay_at=NOW)
+
+
+def test_an_answer_to_pay_says_that_the_order_exists_and_where_the_buyer_pays() -> None:
+    news = worth(PAYING, pay_said(PAYING, Call.OK, NOW, created_at=T0, code="SUCCESS"))
+    assert isinstance(news, OrderCreated)
+    assert (news.redirect_url, news.redirect_method) == (CASHIER, "GET")
+    facts = news.facts
+    assert (facts.via, facts.asked_at, facts.code) == (Via.PAY, NOW, "SUCCESS")
+    assert (facts.payment_id, facts.created_at, facts.paid_at) == ("gw_1", T0, None)
+
+
+def test_an_order_in_process_counts_if_it_says_where_the_buyer_pays() -> None:
+    in_process = pay_said(PAYING, Call.UNKNOWN, NOW, code="PAYMENT_IN_PROCESS")
+    assert isinstance(worth(PAYING, in_process), OrderCreated)
+    nowhere = replace(in_process, redirect_url="")
+    assert worth(PAYING, nowhere) == NoAnswer(why="PAYMENT_IN_PROCESS", asked_at=NOW, to_pay=True)
+
+
+def test_an_order_that_no_buyer_can_reach_is_asked_for_again() -> None:
+    assert why(worth(PAYING, pay_said(PAYING, Call.OK, NOW, redirect_url=""))) == "no_redirect"
+
+
+@pytest.mark.parametrize(
+    "call", [Call.REFUSED, Call.NOT_EXIST, Call.WINDOW_EXCEEDED, Call.MISCONFIGURED]
+)
+def test_every_other_answer_is_a_refusal_and_a_configuration_error_known_as_one(
+    call: Call,
+) -> None:
+    news = worth(PAYING, pay_said(PAYING, call, NOW))
+    assert isinstance(news, PayRefused)
+    assert news.misconfigured is (call is Call.MISCONFIGURED)
+    assert (news.facts.via, news.facts.code) == (Via.PAY, call.value)
+
+
+@pytest.mark.parametrize("call", [Call.OK, Call.UNKNOWN, Call.REFUSED, Call.MISCONFIGURED])
+@pytest.mark.parametrize("age", [5 * MINUTE + 1, -5 * MINUTE - 1])
+def test_an_answer_to_pay_of_another_time_is_no_answer(call: Call, age: Ms) -> None:
+    said = pay_said(PAYING, call, NOW, answered_at=NOW - age)
+    assert why(worth(PAYING, said)) == "stale"
+
+
+@pytest.mark.parametrize("call", [Call.OK, Call.UNKNOWN])
+@pytest.mark.parametrize("other", ["pay_2", "", "PAY_1"])
+def test_the_cashiers_link_of_another_payment_is_never_taken(call: Call, other: str) -> None:
+    said = pay_said(PAYING, call, NOW, payment_request_id=other)
+    assert why(worth(PAYING, said)) == "answer_of_another_payment"
+
+
+def test_an_answer_without_our_id_counts_once_the_gateways_own_id_is_known() -> None:
+    known = replace(PAYING, payment_id="gw_1")
+    said = pay_said(known, Call.OK, NOW, payment_request_id="")
+    assert isinstance(worth(known, said), OrderCreated)
+    assert why(worth(known, replace(said, payment_id="gw_2"))) == "answer_of_another_payment"
+    named = replace(said, payment_request_id="pay_2")
+    assert why(worth(known, named)) == "answer_of_another_payment"
+
+
+def test_an_order_of_other_money_is_a_mismatch() -> None:
+    said = pay_said(PAYING, Call.OK, NOW, amount=Money("USD", 600))
+    assert worth(PAYING, said) == Mismatch(
+        kind="amount_mismatch", value="USD 600", asked_at=NOW, to_pay=True
+    )
+    assert isinstance(worth(PAYING, replace(said, amount=None)), OrderCreated)
+
+
+def test_no_answer_to_pay_keeps_what_it_was_no_answer_to() -> None:
+    news = worth(PAYING, Silence(asked_at=NOW, why="timeout", to_pay=True, left=False))
+    assert news == NoAnswer(why="timeout", asked_at=NOW, to_pay=True, left=False)

@@ -24,7 +24,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from jobs.model import Money, Payment
-from jobs.news import Call, CancelAnswer, GatewayStatus, InquiryAnswer, Silence
+from jobs.news import (
+    Call,
+    CancelAnswer,
+    GatewayStatus,
+    InquiryAnswer,
+    PayAnswer,
+    Silence,
+    Submit,
+)
 from tests.keys import CLIENT_ID, private_key, public_key
 from tests.servers import (
     Asked,
@@ -57,6 +65,7 @@ ACCOUNT = Account(
     agent_token=None,
     closing_time=840_000,
     pending_closing_time=604_800_000,
+    cancel_window=None,
 )
 CANCELLED = {
     "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},
@@ -131,6 +140,34 @@ async def test_a_request_is_the_prescribed_one_byte_for_byte(
     }
 
 
+async def test_a_pay_is_the_body_in_the_record_byte_for_byte(
+    gateway: ScriptedGateway, session: aiohttp.ClientSession
+) -> None:
+    gateway.answer = says("PROCESSING")
+    body = '{"productCode":"IN_STORE_PAYMENT",  "order":"支付"}'
+    us = line(session, gateway.url)
+    for _ in range(2):
+        await us.pay(replace(PAYMENT, pay_request=body), NOW)
+    first, again = gateway.asked
+    assert first.path == SANDBOX + "pay"
+    assert first.body == body.encode()
+    assert (again.body, again.headers) == (first.body, first.headers)
+
+
+async def test_a_pay_names_the_closing_time_and_where_to_notify(
+    session: aiohttp.ClientSession,
+) -> None:
+    told: dict[str, Any] = {"client_id": CLIENT_ID, "payment_request_id": "order-1"}
+    submit = Submit(id="1-1", at=NOW, amount=PAYMENT.amount, form='{"a":"1"}', digest="", **told)
+    us = HttpGateway(session, ACCOUNT, TIMEOUT, "https://shop.example/notify")
+    assert json.loads(us.pay_request(submit, NOW)) == {
+        "a": "1",
+        "paymentNotifyUrl": "https://shop.example/notify",
+        "paymentExpiryTime": "2027-01-15T08:00:00+00:00",
+    }
+    assert line(session, "").pay_request(submit, NOW) == ""
+
+
 async def test_our_key_is_named_by_its_version(
     gateway: ScriptedGateway, session: aiohttp.ClientSession
 ) -> None:
@@ -188,6 +225,34 @@ async def test_an_inquiry_is_answered_with_all_that_the_gateway_says(
         payment_id="2026order-1",
         amount=Money("USD", 599),
     )
+
+
+async def test_a_pay_is_answered_with_where_the_buyer_pays(
+    gateway: ScriptedGateway, session: aiohttp.ClientSession
+) -> None:
+    form = {"method": "GET", "redirectUrl": "https://cashier.example/1"}
+    gateway.answer = answering(
+        CANCELLED | {"redirectActionForm": form}, answered_at="1800000000500"
+    )
+    assert await line(session, gateway.url).pay(PAYMENT, NOW) == PayAnswer(
+        asked_at=NOW,
+        answered_at=NOW + 500,
+        call=Call.OK,
+        code="SUCCESS",
+        payment_request_id="order-1",
+        payment_id="2026order-1",
+        redirect_url="https://cashier.example/1",
+        redirect_method="GET",
+    )
+
+
+@pytest.mark.parametrize("key", ["attacker", "merchant_v1"])
+async def test_a_pay_that_another_answers_has_no_answer(
+    gateway: ScriptedGateway, session: aiohttp.ClientSession, key: str
+) -> None:
+    gateway.answer = answering(CANCELLED, key=key)
+    heard = await line(session, gateway.url).pay(PAYMENT, NOW)
+    assert heard == Silence(asked_at=NOW, why="untrusted_sig_mismatch", to_pay=True)
 
 
 async def test_how_long_the_gateway_took_is_told_of_answers_and_of_silence(
@@ -398,15 +463,22 @@ async def test_an_answer_has_512_kib_at_most(
     assert isinstance(await line(session, gateway.url).inquire(PAYMENT, NOW), Silence)
 
 
-@pytest.mark.parametrize("to_cancel", [False, True])
+@pytest.mark.parametrize(
+    ("call", "which"),
+    [
+        (HttpGateway.inquire, {}),
+        (HttpGateway.cancel, {"to_cancel": True}),
+        (HttpGateway.pay, {"to_pay": True}),
+    ],
+)
 async def test_only_a_gateway_that_was_never_reached_is_known_not_to_have_been_asked(
-    session: aiohttp.ClientSession, to_cancel: bool
+    session: aiohttp.ClientSession, call: Any, which: dict[str, bool]
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         us = line(session, f"http://127.0.0.1:{closed.getsockname()[1]}")
-        heard = await (us.cancel if to_cancel else us.inquire)(PAYMENT, NOW)
-    assert heard == Silence(asked_at=NOW, why="not_connected", to_cancel=to_cancel, left=False)
+        heard = await call(us, PAYMENT, NOW)
+    assert heard == Silence(asked_at=NOW, why="not_connected", left=False, **which)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog refuses at once")

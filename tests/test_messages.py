@@ -20,6 +20,7 @@ from jobs.news import (
     Notification,
     NotifyKind,
     OtherKind,
+    PayAnswer,
     Return,
     Unusable,
 )
@@ -30,12 +31,14 @@ from worker.messages import (
     parse_cancel_answer,
     parse_inquiry_answer,
     parse_notification,
+    parse_pay_answer,
 )
 from worker.requests import (
     Endpoint,
     PayRequest,
     api_path,
     cancel_body,
+    finish_pay,
     inquiry_body,
     pay_body,
     request_headers,
@@ -743,7 +746,18 @@ json_values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-FIELDS = sorted({*PAID, *INQUIRED, "transactions", "resultStatus", "value", "currency"})
+FIELDS = sorted(
+    {
+        *PAID,
+        *INQUIRED,
+        "redirectActionForm",
+        "normalUrl",
+        "transactions",
+        "resultStatus",
+        "value",
+        "currency",
+    }
+)
 bodies = st.one_of(
     st.binary(),
     st.text().map(str.encode),
@@ -764,11 +778,106 @@ def test_whatever_the_body_it_is_read_or_unreadable(body: bytes) -> None:
         lambda: parse_notification(body, SENT, RECEIVED, CLIENT_ID),
         lambda: parse_inquiry_answer(body, ASKED, ANSWERED),
         lambda: parse_cancel_answer(body, ASKED, ANSWERED),
+        lambda: parse_pay_answer(body, ASKED, ANSWERED),
     ):
         try:
             parse()
         except Unreadable as unreadable:
             assert unreadable.why.isidentifier()
+
+
+# Answers to pay
+
+CREATED: Json = {
+    "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},
+    "paymentRequestId": "pay_test_1106_0002",
+    "paymentId": "20200101234567890132",
+    "paymentAmount": {"value": "8000", "currency": "EUR"},
+    "paymentCreateTime": "2020-01-01T12:01:00+08:30",
+    "redirectActionForm": {"method": "POST", "redirectUrl": "https://cashier.example/1"},
+}
+ORDER_MADE = PayAnswer(
+    asked_at=ASKED,
+    answered_at=ANSWERED,
+    call=Call.OK,
+    code="SUCCESS",
+    payment_request_id="pay_test_1106_0002",
+    payment_id="20200101234567890132",
+    amount=Money("EUR", 8000),
+    created_at=1_577_849_460_000,
+    redirect_url="https://cashier.example/1",
+    redirect_method="POST",
+)
+
+
+def pay_answered(**changes: Any) -> PayAnswer:
+    return parse_pay_answer(body(CREATED, **changes), ASKED, ANSWERED)
+
+
+PAY_ANSWERS: dict[str, tuple[Json, Json]] = {
+    "plain": ({}, {}),
+    "without a method": (
+        {"redirectActionForm": {"redirectUrl": "https://cashier.example/1"}},
+        {"redirect_method": "GET"},
+    ),
+    "with a link alone, as other products": (
+        {"redirectActionForm": None, "normalUrl": "https://cashier.example/2"},
+        {"redirect_url": "https://cashier.example/2", "redirect_method": "GET"},
+    ),
+    "into a wallet": (
+        {"redirectActionForm": {"redirectUrl": "alipays://platformapi/startapp?a=1"}},
+        {"redirect_url": "alipays://platformapi/startapp?a=1", "redirect_method": "GET"},
+    ),
+    "with nowhere to go": (
+        {"redirectActionForm": ABSENT},
+        {"redirect_url": "", "redirect_method": ""},
+    ),
+    "with an empty link": (
+        {"redirectActionForm": {"redirectUrl": "", "method": "GET"}},
+        {"redirect_url": "", "redirect_method": ""},
+    ),
+    "in process, with a link": (
+        {"result": {"resultCode": "PAYMENT_IN_PROCESS", "resultStatus": "U"}},
+        {"call": Call.UNKNOWN, "code": "PAYMENT_IN_PROCESS"},
+    ),
+    "without an amount": ({"paymentAmount": ABSENT}, {"amount": None}),
+    "without our id": ({"paymentRequestId": ABSENT}, {"payment_request_id": ""}),
+}
+
+
+@pytest.mark.parametrize("changes, expected", PAY_ANSWERS.values(), ids=PAY_ANSWERS)
+def test_an_answer_to_pay_says_where_the_buyer_pays_and_never_that_he_has(
+    changes: Json, expected: Json
+) -> None:
+    assert pay_answered(**changes) == dataclasses.replace(ORDER_MADE, **expected)
+    assert not hasattr(pay_answered(**changes), "payment_status")
+
+
+def test_of_a_refused_pay_nothing_else_is_read() -> None:
+    refused = {"resultCode": "RISK_REJECT", "resultStatus": "F"}
+    assert pay_answered(result=refused, redirectActionForm="?") == PayAnswer(
+        asked_at=ASKED, answered_at=ANSWERED, call=Call.REFUSED, code="RISK_REJECT"
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "https://cashier.example/1",
+        [],
+        {"redirectUrl": 7},
+        {"redirectUrl": "/1"},
+        {"redirectUrl": "javascript:alert(1)"},
+        {"redirectUrl": "https://cashier.example/a b"},
+        {"redirectUrl": "https://cashier.example/\n"},
+        {"redirectUrl": "https://" + "x" * 2041},
+        {"redirectUrl": "https://cashier.example/1", "method": "get it"},
+        {"redirectUrl": "https://cashier.example/1", "method": 1},
+    ],
+)
+def test_a_link_that_no_buyer_should_follow_makes_the_answer_unreadable(form: Any) -> None:
+    with pytest.raises(Unreadable, match="^redirect$"):
+        pay_answered(redirectActionForm=form)
 
 
 # Requests
@@ -834,6 +943,27 @@ def test_a_full_pay_request_has_the_optional_fields_too() -> None:
     }
 
 
+FORM = pay_body(dataclasses.replace(PAY, notify_url="")).decode()
+
+
+def test_what_this_side_adds_to_a_pay_is_the_address_to_notify_and_the_closing_time() -> None:
+    whole = finish_pay(FORM, "https://merchant.example/notify", 1_767_323_045_678)
+    expired = dataclasses.replace(PAY, expiry_time=1_767_323_045_678)
+    assert whole == pay_body(expired).decode()
+
+
+def test_the_merchants_own_address_to_notify_stands() -> None:
+    theirs = "https://theirs.example/n"
+    form = pay_body(dataclasses.replace(PAY, notify_url=theirs)).decode()
+    for ours in ("https://ours.example/n", None, ""):
+        assert json.loads(finish_pay(form, ours, 0))["paymentNotifyUrl"] == theirs
+
+
+@pytest.mark.parametrize("nowhere", ["", None])
+def test_without_an_address_to_notify_there_is_no_request(nowhere: str | None) -> None:
+    assert finish_pay(FORM, nowhere, 0) == ""
+
+
 def test_a_body_is_compact_utf_8() -> None:
     assert "支付".encode() in pay_body(PAY)
     assert b": " not in pay_body(PAY) and b'", ' not in pay_body(PAY)
@@ -862,7 +992,6 @@ BAD_PAY = [
     ("store_name", "\x7f"),
     ("store_mcc", "shoe"),
     ("user_agent", ""),
-    ("notify_url", ""),
     ("notify_url", "ftp://merchant.example/notify"),
     ("notify_url", "https://"),
     ("notify_url", "https://merchant.example/a b"),

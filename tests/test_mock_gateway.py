@@ -24,6 +24,7 @@ from jobs.model import Money, Status
 from tests.keys import CLIENT_ID, private_key, public_key
 from worker.mock_gateway import (
     SCENARIOS,
+    SUBMITTED,
     Ledger,
     MockConfig,
     RealAccount,
@@ -1043,7 +1044,7 @@ async def test_the_scenarios_can_be_listed(world: World) -> None:
     """With name, expected end, and a sentence."""
     async with world.session.get(f"{world.mock.url}/mock/scenarios") as response:
         rows = await response.json()
-    assert [row["name"] for row in rows] == list(SCENARIOS)
+    assert [row["name"] for row in rows] == [*SCENARIOS, *SUBMITTED]
     assert all(row["description"].endswith(".") for row in rows)
     assert {row["expects"] for row in rows} <= set(Status)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.model import Event, Ms, Rejected
+from jobs.model import Event, Ms, Rejected, Via
 from jobs.outcome import outcome, rejection, rfc3339
 from tests.test_records import FRESH, FULL
 
@@ -66,6 +66,33 @@ def test_an_outcome_says_everything() -> None:
             "sandbox": True,
         },
     }
+
+
+SUBMITTED = Event(type="payment.submitted", name="submitted", seq=1, via=Via.PAY)
+
+
+def test_a_submitted_payment_says_where_the_buyer_pays_and_how_that_is_known() -> None:
+    data = outcome(FULL, SUBMITTED, NOW)["data"]
+    assert (data["redirectUrl"], data["redirectMethod"]) == ("https://cashier.example/1", "GET")
+    assert data["via"] == "pay"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        replace(EVENT, type="payment.unresolved", name="unresolved.1", kind=""),
+        replace(EVENT, kind="refund_required"),
+    ],
+)
+def test_who_must_refund_hears_when_the_cancel_window_ends(event: Event) -> None:
+    assert outcome(FULL, event, NOW)["data"]["cancelWindowEnd"] == "2026-09-21T14:13:20.016Z"
+    assert outcome(FRESH, event, NOW)["data"]["cancelWindowEnd"] == "", "where none is known"
+
+
+@pytest.mark.parametrize("type_", ["payment.succeeded", "payment.cancelling", "payment.attention"])
+def test_what_only_some_events_tell_is_absent_from_all_others(type_: str) -> None:
+    told = outcome(FULL, replace(EVENT, type=type_), NOW)["data"].keys()
+    assert not told & {"redirectUrl", "redirectMethod", "cancelWindowEnd"}
 
 
 def test_what_is_not_known_is_empty_never_absent() -> None:

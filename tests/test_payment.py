@@ -27,6 +27,7 @@ from jobs.model import (
     Refusal,
     Rejected,
     Status,
+    SubmitState,
     Via,
 )
 from jobs.news import (
@@ -46,11 +47,13 @@ from jobs.news import (
 )
 from jobs.payment import decide, hear
 from jobs.schedule import DAY, HOUR, MINUTE, SECOND, Policy
+from jobs.turn import of_pay
 from tests.cells import (
     CLOSING,
     FRESH,
     NEVER,
     POLICY,
+    SUBMITTED,
     T0,
     Cell,
     Life,
@@ -87,21 +90,22 @@ def test_no_cell_stands_in_the_table_twice() -> None:
 
 NEWS = (
     "Paid", "PaidBack", "Failed", "Closed", "Confirming", "NotYet", "NotExist", "CancelConfirmed",
-    "CancelRefused", "Mismatch", "NoAnswer", "Hint", "Known", "Tick",
+    "CancelRefused", "OrderCreated", "PayRefused", "Mismatch", "NoAnswer", "Hint", "Known", "Tick",
 )  # fmt: skip
-COMMANDS = ("track", "cancel", "recheck", "forget", "resolve")
+COMMANDS = ("track", "submit", "cancel", "recheck", "forget", "resolve")
 
 
 def test_the_table_knows_every_kind_of_news() -> None:
     """A kind that is added to `jobs.news` needs its rows here."""
     kinds = {kind.__name__ for kind in get_args(news_module.News)}
-    assert kinds == {*NEWS, "Track", "Order", "Resolve"}
+    assert kinds == {*NEWS, "Track", "Submit", "Order", "Resolve"}
     assert {f"payment.{name}" for name in COMMANDS} >= set(Ask)
 
 
 def test_the_table_has_a_cell_for_every_state_and_news_and_command() -> None:
-    """For `cancelling` in each of its three states; or `NEVER` says why there is none."""
-    states = ["pending", *(f"cancelling {s}" for s in ("none", "open", "refused")), "unresolved"]
+    """For each state of our pay and of our cancel; or `NEVER` says why there is none."""
+    states = ["pending", *(f"pending {s}" for s in SUBMITTED)]
+    states += [*(f"cancelling {s}" for s in ("none", "open", "refused")), "unresolved"]
     states += ["succeeded", "cancelled"]
     have = {(_state(cell.start), cell.heard.split()[0]) for cell in cells()}
     assert set(product(states, NEWS)) - have == set(NEVER)
@@ -112,8 +116,9 @@ def test_the_table_has_a_cell_for_every_state_and_news_and_command() -> None:
 
 def _state(start: str) -> str:
     status, *words = start.replace("just sent", "open").split()
-    cancel_state = [word for word in words if word in ("none", "open", "refused")]
-    return " ".join([status, *cancel_state[:1]]) if status == "cancelling" else status
+    of_ours = {"cancelling": ("none", "open", "refused"), "pending": SUBMITTED}
+    state = [word for word in words if word in of_ours.get(status, ())]
+    return " ".join([status, *state[:1]])
 
 
 # What the table leaves unsaid: the words of each event, and what the record keeps
@@ -165,7 +170,7 @@ def test_an_attention_carries_what_was_seen_or_how_many_cancels_came_before() ->
 
 
 def test_each_event_has_the_type_and_the_name_of_its_kind() -> None:
-    once = {status.value for status in FINAL}
+    once = {status.value for status in FINAL} | {"submitted"}
     for cell, _, _, decision in decided():
         for event, kind in told(decision):
             prefix = "attention." if event.kind else ""
@@ -184,6 +189,8 @@ def test_an_end_keeps_when_it_came_and_how_it_was_learned() -> None:
         via = {"resolve": Via.OPERATOR, "forget": None}.get(cell.heard, Via.INQUIRY)
         via = news.facts.via if hasattr(news, "facts") else via
         via = Via.CANCEL if "cancel_unconfirmed" in p.marks else via
+        refused = p.submit_state is SubmitState.REFUSED and p.status is Status.FAILED
+        via = Via.PAY if refused else via
         reason = SAID if cell.heard == "resolve" else ""
         assert (p.via, p.final_at, p.reason) == (via, scene.now, reason), cell.name
 
@@ -231,7 +238,8 @@ def test_a_payment_has_a_cause_or_a_reason_only_where_they_say_something() -> No
 def test_an_answer_leaves_its_code_and_a_definite_one_to_a_cancel_its_time() -> None:
     for cell, scene, news, decision in decided():
         p = decision.payment
-        if hasattr(news, "facts"):
+        late = of_pay(news) and scene.payment.status is not Status.PENDING
+        if hasattr(news, "facts") and not late:
             assert p.result_code == "SUCCESS", cell.name
         if p.cancel_state not in (scene.payment.cancel_state, CancelState.OPEN):
             assert p.cancel_answered_at == scene.now, cell.name
@@ -266,6 +274,10 @@ REJECTED = [
     (
         *("pending", "cancel", "resolve", "conflict"),
         "only what is unresolved or to be refunded is resolved",
+    ),
+    (
+        *("pending created", "cancel", "submit other order", "conflict"),
+        "this payment is known with another order: submit yours under a new id",
     ),
     (
         *("pending", "cancel", "track other amount", "conflict"),
@@ -336,6 +348,8 @@ def every_payment() -> Iterator[tuple[Payment, Ms]]:
 
 def _each_cancel(p: Payment, now: Ms) -> Iterator[Payment]:
     yield replace(p, next_at=now)
+    if p.status is Status.PENDING:
+        yield from _each_pay(replace(p, next_at=now), now)
     if p.status in (Status.PENDING, Status.SUCCEEDED, Status.FORGOTTEN):
         return
     sent = replace(p, last_cancel_at=now - HOUR, first_cancel_at=T0, cancel_attempts=3, tries=3)
@@ -348,12 +362,27 @@ def _each_cancel(p: Payment, now: Ms) -> Iterator[Payment]:
             yield replace(q, not_found=2)
 
 
+def _each_pay(p: Payment, now: Ms) -> Iterator[Payment]:
+    """On both sides of the closing time, planned and sent, with and without an earlier one."""
+    p = replace(p, pay_digest="digest_1")
+    for state, closing, act in product(
+        SubmitState, (now + MINUTE, p.closing_time), (Act.INQUIRE, Act.PAY)
+    ):
+        asked = state in (SubmitState.NONE, SubmitState.OPEN)
+        q = replace(p, submit_state=state, closing_time=closing, next_act=act)
+        q = replace(q, pay_request="{}" if asked else "", tried_at=None)
+        yield q
+        yield replace(q, pay_attempts=2, last_pay_at=now - SECOND, silent_pay_at=now - MINUTE)
+
+
 ALL_WORDS = [
     *("Paid", "Paid by notification", "PaidBack all", "PaidBack part", "Failed", "Closed"),
     *("Confirming", "NotYet", "NotExist", "NoAnswer", "NoAnswer to cancel"),
     *("NoAnswer misconfigured", "CancelConfirmed", "CancelRefused window"),
     *("CancelRefused not_exist", "CancelRefused other", "Mismatch", "Mismatch by notification"),
-    *("Hint", "Known", "Tick", "track again", "track other amount", *COMMANDS[1:]),
+    *("OrderCreated", "PayRefused", "PayRefused misconfigured", "NoAnswer to pay"),
+    *("Mismatch to pay", "submit again", "submit other order"),
+    *("Hint", "Known", "Tick", "track again", "track other amount", *COMMANDS[2:]),
 ]
 
 
@@ -384,6 +413,13 @@ def check_plain_promises(before: Payment, decision: Decision, now: Ms, reporting
         assert after.cancel_state is CancelState.OPEN
         assert after.last_cancel_at == now
         assert before.status is not Status.SUCCEEDED
+    if decision.act is Act.PAY:
+        assert (before.status, after.submit_state) == (Status.PENDING, SubmitState.OPEN)
+        assert (after.last_pay_at, after.pay_request) == (now, before.pay_request)
+        assert now < before.closing_time, "no order is made that is closed at once"
+    assert after.pay_request in (before.pay_request, "")
+    if after.status is not Status.PENDING:
+        assert not after.pay_request, "an order is not kept longer than it is needed"
     if after.status in (Status.PENDING, Status.CANCELLING):
         assert after.next_at is not None, "an open payment has a next action"
     if after.status is not before.status and after.status in FINAL:

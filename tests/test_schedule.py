@@ -7,19 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model import Ms
+from jobs.outcome import rfc3339
 from jobs.schedule import (
     DAY,
     HOUR,
     JUST_BEFORE,
     MINUTE,
+    RETRY_LEAST,
     SECOND,
     SPREAD,
+    CancelWindow,
     Policy,
+    cancel_delay,
     delay_of,
     next_inquiry,
     seconds,
     spread,
 )
+from worker.times import parse_time
 
 NOW: Ms = 1_800_000_000_000
 KEY = "SANDBOX_5X00000000000000:pay_1"
@@ -111,3 +116,55 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     assert policy.freshness == 5 * MINUTE
     assert not policy.report
     assert not policy.braked
+
+
+# The cancel window
+
+
+def at(text: str) -> Ms:
+    moment = parse_time(text)
+    assert moment is not None
+    return moment
+
+
+@pytest.mark.parametrize(
+    ("created", "end"),
+    [
+        ("2026-03-10T00:00:00+08:00", "2026-03-10T16:15:00.000Z"),
+        ("2026-03-10T12:00:00+08:00", "2026-03-10T16:15:00.000Z"),
+        ("2026-03-10T23:59:59+08:00", "2026-03-10T16:15:00.000Z"),
+        ("2026-03-11T00:00:00+08:00", "2026-03-11T16:15:00.000Z"),
+        ("2026-03-10T15:59:59Z", "2026-03-10T16:15:00.000Z"),
+        ("2026-03-10T16:00:00Z", "2026-03-11T16:15:00.000Z"),
+    ],
+)
+def test_the_cancel_window_ends_a_quarter_past_the_midnight_of_the_gateways_day(
+    created: str, end: str
+) -> None:
+    """00:15 in UTC+8 on the day after the payment's, wherever the merchant is."""
+    assert rfc3339(CancelWindow().end(at(created))) == end
+
+
+def test_a_contract_may_count_the_window_from_the_creation() -> None:
+    assert CancelWindow(length=7 * DAY).end(NOW) == NOW + 7 * DAY
+
+
+def test_a_contract_may_count_it_in_other_days_and_zones() -> None:
+    window = CancelWindow(days=2, time=HOUR, zone=-5 * HOUR)
+    assert rfc3339(window.end(at("2026-03-10T23:00:00-05:00"))) == "2026-03-12T06:00:00.000Z"
+
+
+@given(delays_in_ms, st.integers(0, 20), st.integers(1, 2 * DAY))
+def test_the_nearer_the_windows_end_the_sooner_the_next_cancel(
+    delays: Sequence[Ms], tries: int, left: Ms
+) -> None:
+    now, later = (cancel_delay(delays, tries, each) for each in (left, left // 2 + 1))
+    assert later <= now <= delay_of(delays, tries)
+    assert now <= max(left // 4, RETRY_LEAST)
+    assert now >= min(RETRY_LEAST, delay_of(delays, tries)), "and never without a pause"
+
+
+@pytest.mark.parametrize("left", [None, 0, -1, -DAY])
+def test_without_a_window_or_past_it_cancels_go_by_the_schedule(left: Ms | None) -> None:
+    """It is a clock, not a lock: the gateway alone says that it is too late."""
+    assert cancel_delay([10, 20, 30 * MINUTE], 2, left) == 30 * MINUTE

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from jobs.model import OnTimeout
+from jobs.schedule import CancelWindow
 from tests.keys import key_text, public_key
 from worker.environment import declared
 from worker.settings import SETTINGS, BadSettings, Need, Settings, load
@@ -29,6 +30,7 @@ COMPLETE = {
     "ALIPAY_PRIVATE_KEY": PRIVATE,
     "ALIPAY_PUBLIC_KEYS": PUBLIC,
 }
+LATEST = (23 * 60 + 59) * 60_000  #: 23:59
 
 CALLBACKS = {
     "CALLBACK_SECRETS": "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw",
@@ -253,6 +255,12 @@ def test_a_complete_environment_gives_one_account() -> None:
         ("ADMIN_TOKEN", "a-token-of-20-signs!", "a-token-of-20-signs!"),
         ("ADMIN_TOKEN", "", None),
         ("ADMIN_ALLOWED_HOSTS", "worker, worker.svc", ("worker", "worker.svc")),
+        ("ALIPAY_CANCEL_WINDOW", "", CancelWindow()),
+        ("ALIPAY_CANCEL_WINDOW", "T+0@23:59-03:30", CancelWindow(0, LATEST, -12_600_000)),
+        ("ALIPAY_CANCEL_WINDOW", "7d", CancelWindow(length=7 * 86_400_000)),
+        ("ALIPAY_CANCEL_WINDOW", "24h", CancelWindow(length=86_400_000)),
+        ("ALIPAY_CANCEL_WINDOW", "900s", CancelWindow(length=900_000)),
+        ("ALIPAY_CANCEL_WINDOW", "none", None),
     ],
 )
 def test_a_good_value_is_taken(name: str, text: str, value: object) -> None:
@@ -320,6 +328,11 @@ def read(name: str, text: str) -> object:
         ("ADMIN_ALLOWED_HOSTS", "Worker", "give host names in small letters"),
         ("ADMIN_ALLOWED_HOSTS", "worker:9102", "give host names in small letters"),
         ("ADMIN_ALLOWED_HOSTS", "*", "give host names in small letters"),
+        ("ALIPAY_CANCEL_WINDOW", "T+1@24:00+08:00", "give T+1@00:15+08:00"),
+        ("ALIPAY_CANCEL_WINDOW", "T+1@00:15", "give T+1@00:15+08:00"),
+        ("ALIPAY_CANCEL_WINDOW", "7", "give T+1@00:15+08:00"),
+        ("ALIPAY_CANCEL_WINDOW", "0d", "give T+1@00:15+08:00"),
+        ("ALIPAY_CANCEL_WINDOW", "366d", "give a window of at most 365d"),
     ],
 )
 def test_a_bad_value_is_named_with_what_to_give(name: str, text: str, hint: str) -> None:

@@ -19,8 +19,18 @@ from jobs.model import (
 )
 from jobs.news import Ask, Call, Facts, Hint, Mismatch, Order, PaidBack, Resolve, Tick, Track
 from jobs.payment import RECHECK_TRIES, decide, track
-from jobs.schedule import DAY, HOUR, JUST_BEFORE, MINUTE, SECOND, SPREAD, seconds
-from jobs.turn import TOLD_VALUES, name_of
+from jobs.schedule import (
+    DAY,
+    HOUR,
+    JUST_BEFORE,
+    MINUTE,
+    SECOND,
+    SPREAD,
+    CancelWindow,
+    Policy,
+    seconds,
+)
+from jobs.turn import ALARM_WINDOW, TOLD_VALUES, name_of
 from tests.cells import (
     CLOSING,
     FRESH,
@@ -412,6 +422,122 @@ def test_an_open_breaker_stops_the_clock_of_the_cancel_limit() -> None:
         life.silence(left=False, to_cancel=life.wake() is Act.CANCEL)
     life.silence(to_cancel=life.wake() is Act.CANCEL)
     assert life.payment.status is Status.CANCELLING
+
+
+# The cancel window
+
+WINDOW = CancelWindow().end(T0)  #: of the payment of all scenes
+
+
+def shut_out(created_at: Ms, policy: Policy = POLICY) -> Life:
+    """A payment that is cancelled after its time; no cancel is ever answered."""
+    closing = created_at + 840 * SECOND
+    p = replace(FRESH, tracked_at=created_at, closing_time=closing, tried_at=closing)
+    life = Life(replace(p, next_at=closing), closing, policy)
+    life.wake()
+    life.inquiry("PROCESSING", created_at=created_at)
+    return life
+
+
+@pytest.mark.parametrize("left", [HOUR, 20 * MINUTE])
+def test_the_nearer_the_windows_end_the_sooner_a_cancel_is_repeated(left: Ms) -> None:
+    life = shut_out(WINDOW - left - 840 * SECOND)
+    cancels, _ = unanswered_cancels(life)
+    gaps = [(a, b - a) for a, b in zip(cancels, cancels[1:], strict=False)]
+    before = [(sent, gap) for sent, gap in gaps if sent < WINDOW - 20 * SECOND]
+    assert all(gap <= (WINDOW - sent) // 4 * (1 + SPREAD) for sent, gap in before)
+    assert [gap for sent, gap in before][-1] < 10 * SECOND
+
+
+def test_the_window_is_a_clock_and_no_lock() -> None:
+    """Cancels go on after it: the gateway alone decides, and the limit alone ends them."""
+    life = shut_out(WINDOW - HOUR)
+    cancels, _ = unanswered_cancels(life)
+    assert len([sent for sent in cancels if sent >= WINDOW]) > 100
+    assert life.payment.reason == "cancel_limit"
+
+
+WINDOW_ENDS = (
+    "the cancel is not confirmed, and its window ends at 2027-01-15T16:15:00.000Z: then refund"
+)
+
+
+def test_an_unconfirmed_cancel_is_told_of_ever_more_often_towards_the_windows_end() -> None:
+    life = shut_out(WINDOW - 2 * HOUR)
+    told: list[Ms] = []
+    while life.now < WINDOW + HOUR:
+        before = life.alarms.count(WINDOW_ENDS)
+        if life.wake() is Act.CANCEL:
+            life.silence(to_cancel=True)
+        else:
+            life.inquiry("PROCESSING")
+        told += [WINDOW - life.now] * (life.alarms.count(WINDOW_ENDS) - before)
+    assert len(told) == len(ALARM_WINDOW) == 5
+    assert all(
+        step * 0.6 <= left <= step for step, left in zip(ALARM_WINDOW, told[:4], strict=False)
+    )
+    assert told[4] <= 0, "and once more when it is over"
+
+
+def test_a_cancel_that_begins_with_little_time_left_is_told_of_when_it_is_repeated() -> None:
+    life = shut_out(WINDOW - 10 * MINUTE - 840 * SECOND)
+    life.wake()
+    life.silence(to_cancel=True)
+    assert life.alarms == []
+    life.wake()
+    assert life.alarms == [WINDOW_ENDS]
+
+
+def test_a_cancel_that_is_confirmed_raises_no_alarm_however_late_it_is() -> None:
+    life = shut_out(WINDOW - MINUTE - 840 * SECOND)
+    life.wake()
+    life.cancel_answer(Call.OK)
+    assert (life.told, life.alarms) == (["cancelling", "cancelled"], [])
+
+
+def test_without_a_window_nothing_hurries_and_nothing_more_is_told() -> None:
+    life = shut_out(WINDOW - HOUR, replace(POLICY, cancel_window=None))
+    cancels, _ = unanswered_cancels(life)
+    gaps = [b - a for a, b in zip(cancels, cancels[1:], strict=False)]
+    assert all(roughly(gap, 600 * SECOND) for gap in gaps[len(POLICY.cancel_delays) :])
+    assert not any("window" in alarm for alarm in life.alarms)
+    assert life.payment.cancel_window_end is None
+    assert [event.advice for event in life.events if isinstance(event, Event)] == ["none", "look"]
+
+
+def test_cancels_in_vain_until_the_window_is_over_leave_only_a_refund() -> None:
+    life = shut_out(WINDOW - HOUR)
+    unanswered_cancels(life)
+    last = life.events[-1]
+    assert isinstance(last, Event)
+    assert (last.type, last.advice) == ("payment.unresolved", "refund")
+    assert life.payment.cancel_window_end == WINDOW
+
+
+def test_with_time_left_in_the_window_a_person_looks_first() -> None:
+    life = shut_out(T0, replace(POLICY, cancel_limit=10 * MINUTE))
+    unanswered_cancels(life)
+    last = life.events[-1]
+    assert isinstance(last, Event)
+    assert (life.payment.reason, last.advice) == ("cancel_limit", "look")
+
+
+def test_the_gateways_word_that_it_is_too_late_is_believed_at_any_time() -> None:
+    life = shut_out(T0)
+    life.wake()
+    life.cancel_answer(Call.WINDOW_EXCEEDED)
+    life.inquiry("PROCESSING")
+    last = life.events[-1]
+    assert isinstance(last, Event)
+    assert (life.payment.reason, last.advice) == ("cancel_window", "refund")
+
+
+def test_a_creation_far_ahead_is_no_beginning_of_a_window() -> None:
+    """A gateway may write any date; the window's end must stay one that can be told."""
+    far = replace(FRESH, created_at=253_402_300_799_999, next_at=CLOSING, tried_at=CLOSING)
+    life = Life(far, CLOSING)
+    life.inquiry("PROCESSING")
+    assert life.payment.cancel_window_end == CancelWindow().end(CLOSING)
 
 
 @pytest.mark.parametrize(

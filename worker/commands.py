@@ -16,9 +16,10 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.commands import carry_out
 from jobs.model import Ms, OnTimeout, Rejected
-from jobs.news import Ask, Order, Track
+from jobs.news import Ask, Order, Submit, Track
 from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools, no_callbacks
+from worker import submission
 from worker.envelope import Envelope, NoEnvelope, unwrap
 from worker.keys import Keys
 from worker.logs import log
@@ -103,10 +104,10 @@ def read_command(
         bad.payment_request_id = request_id
         raise
     try:
-        if type_ == "payment.track":
+        if type_ in ("payment.track", "payment.submit"):
             callback_url = _callback_url(said, client_id, callbacks)
-            track = _track(said, id_, at, client_id, request_id)
-            return replace(track, callback_url=callback_url)
+            track = replace(_track(said, id_, at, client_id, request_id), callback_url=callback_url)
+            return track if type_ == "payment.track" else _submit(said, track)
         return Order(
             ask=Ask(type_),
             id=id_,
@@ -121,18 +122,20 @@ def read_command(
 
 
 _ALWAYS = ("paymentRequestId", "clientId")
+_OF_TRACK = (
+    *_ALWAYS,
+    "paymentAmount",
+    "paymentExpiryTime",
+    "paymentExpireTime",
+    "expiresIn",
+    "paymentId",
+    "onTimeout",
+    "reference",
+    "callbackUrl",
+)
 _FIELDS: Mapping[str, Sequence[str]] = {
-    "payment.track": (
-        *_ALWAYS,
-        "paymentAmount",
-        "paymentExpiryTime",
-        "paymentExpireTime",
-        "expiresIn",
-        "paymentId",
-        "onTimeout",
-        "reference",
-        "callbackUrl",
-    ),
+    "payment.track": _OF_TRACK,
+    "payment.submit": (*_OF_TRACK, *submission.FIELDS),
     "payment.cancel": (*_ALWAYS, "reason"),
     "payment.recheck": (*_ALWAYS, "reason"),
     "payment.forget": (*_ALWAYS, "reason"),
@@ -191,6 +194,13 @@ def _track(said: Mapping[str, Any], id_: str, at: Ms, client_id: str, request_id
         on_timeout=_on_timeout(said),
         reference=_reference(said),
     )
+
+
+def _submit(said: Mapping[str, Any], track: Track) -> Submit:
+    try:
+        return submission.read(said, track)
+    except submission.Unfit as unfit:
+        raise BadCommand("malformed", str(unfit)) from None
 
 
 def _closing_time(said: Mapping[str, Any], at: Ms) -> Ms | None:

@@ -61,15 +61,18 @@ FIELDS: Mapping[str, str] = {
     # Payments
     "status": "the payment's status from here on",
     "cause": "why it was cancelled: failed, timed_out, requested",
-    "via": "how the end was learned: notification, inquiry, cancel, operator; null: by a command",
+    "via": "how the end was learned: notification, inquiry, pay, cancel, operator; null: by a"
+    " command",
     "marks": "what was special about the end: late, blind, refunded, not_found, ...",
     "amount": "currency and smallest units, as in `USD 599`",
     "result_code": "the gateway's last code",
     "notifications": "how many were heard of it, of any kind and worth",
     "inquiries": "how many left for the gateway",
-    "unanswered": "how many of the last inquiries or cancels in a row had no answer",
+    "unanswered": "how many of the last calls in a row had no answer",
     "cancels": "how many left for the gateway",
     "cancel_state": "what became of the cancel: none, open, refused, confirmed",
+    "submit_state": "what became of our pay: none, open, created, refused",
+    "pay_attempts": "how many pays left for the gateway",
     "cancel_attempts": "how many cancels left for the gateway",
     "attempts": "how many inquiries left for the gateway",
     "tracked_at": "when it was tracked",
@@ -79,7 +82,7 @@ FIELDS: Mapping[str, str] = {
     "closes_in_ms": "from now to its closing time",
     "late_ms": "how much later than planned it was taken up",
     "asked_at": "when the last inquiry left",
-    "next_act": "what comes next: inquire or cancel",
+    "next_act": "what comes next: inquire, pay or cancel",
     "next_inquiry_at": "when that is planned",
     "schema": "the version of the record's layout",
     "history": "the last lines of its timeline, one sentence each",
@@ -88,14 +91,15 @@ FIELDS: Mapping[str, str] = {
     "statement": "how that person knows",
     "forced": "whether it was to stand against the gateway's word, or without it",
     # Calls of the gateway, and what they bring
-    "endpoint": "what the gateway was asked: inquiryPayment or cancel",
+    "endpoint": "what the gateway was asked: inquiryPayment, pay or cancel",
     "ms": "milliseconds that it took",
     "heard": "what the message is worth: paid, failed, closed, confirming, not_yet, not_exist,"
-    " hint, known, cancel_confirmed, cancel_refused, amount_mismatch, ...",
+    " hint, known, order_created, pay_refused, cancel_confirmed, cancel_refused,"
+    " amount_mismatch, ...",
     "code": "the gateway's code in it, or the value that does not match",
     "why": "the cause in a word: timeout, not_connected, http_503, untrusted_..., a mark, ...",
     "in_a_row": "how many had no answer by now",
-    "attempt": "the number of this cancel, or of this try to deliver",
+    "attempt": "the number of this pay or cancel, or of this try to deliver",
     # Requests to the receiver
     "peer": "the address that the connection comes from",
     "kind": "the notification's notifyType; empty where it has none that can be read",
@@ -215,8 +219,8 @@ EVENTS: Mapping[str, Entry] = {
         "A payment is open ten minutes after its closing time; said once.",
         "Its history tells why. If the gateway or Redis was away, it ends by itself.",
         fields=f"{PAYMENT} status cause past_closing_ms history payment_id result_code attempts"
-        " unanswered cancel_state cancel_attempts asked_at closing_time next_act next_inquiry_at"
-        " schema",
+        " unanswered submit_state pay_attempts cancel_state cancel_attempts asked_at"
+        " closing_time next_act next_inquiry_at schema",
     ),
     "account.unknown": Entry(
         ERROR,
@@ -237,6 +241,27 @@ EVENTS: Mapping[str, Entry] = {
     "inquiry.unanswered": Entry(
         WARNING,
         "An inquiry got no answer that counts; it is repeated.",
+        "If there are many, ask whether the gateway can be reached and knows our key.",
+        fields=f"{PAYMENT} endpoint ms why in_a_row",
+        burst=FEW,
+        reason="why",
+    ),
+    "pay.sent": Entry(
+        INFO,
+        "A pay that the merchant submitted is about to leave.",
+        fields=f"{PAYMENT} attempt",
+        burst=FEW,
+    ),
+    "pay.completed": Entry(
+        INFO,
+        "The gateway answered a pay: the order exists, or is refused. Nobody has paid by that.",
+        fields=f"{PAYMENT} endpoint ms heard code",
+        burst=FEW,
+        reason="heard",
+    ),
+    "pay.unanswered": Entry(
+        WARNING,
+        "A pay got no answer that counts; the same request is repeated.",
         "If there are many, ask whether the gateway can be reached and knows our key.",
         fields=f"{PAYMENT} endpoint ms why in_a_row",
         burst=FEW,

@@ -14,7 +14,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from jobs.model import Ms, Payment
-from jobs.news import CancelAnswer, InquiryAnswer, Silence
+from jobs.news import CancelAnswer, InquiryAnswer, PayAnswer, Silence, Submit
 from worker import messages, requests, times
 from worker.requests import Endpoint
 from worker.settings import Account
@@ -24,14 +24,21 @@ from worker.strict_json import Unreadable
 #: An answer lists a payment's refunds and quotes; the largest known is 200 KB. More is no answer.
 MAX_ANSWER_BYTES = 512 * 1024
 
-A = TypeVar("A", InquiryAnswer, CancelAnswer)
+A = TypeVar("A", InquiryAnswer, CancelAnswer, PayAnswer)
 
 
 class HttpGateway:
     """Implements `jobs.tools.Gateway` over HTTP."""
 
-    def __init__(self, session: aiohttp.ClientSession, account: Account, timeout: Ms) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        account: Account,
+        timeout: Ms,
+        notify_url: str | None = None,
+    ) -> None:
         self._session = session
+        self._notify_url = notify_url
         self._account = account
         self._timeout = timeout / 1000
         # Of its own: a request that found no connection has not left, and that is worth knowing.
@@ -46,6 +53,14 @@ class HttpGateway:
         """docs.antom.com/ac/ams/paymentc_online"""
         body = requests.cancel_body(payment.payment_request_id)
         return await self._ask("cancel", body, asked_at, messages.parse_cancel_answer)
+
+    async def pay(self, payment: Payment, asked_at: Ms) -> PayAnswer | Silence:
+        """docs.antom.com/ac/ams/ec; the same bytes every time, so the same order."""
+        body = payment.pay_request.encode()
+        return await self._ask("pay", body, asked_at, messages.parse_pay_answer)
+
+    def pay_request(self, submit: Submit, closing_time: Ms) -> str:
+        return requests.finish_pay(submit.form, self._notify_url, closing_time)
 
     async def _ask(
         self,
@@ -66,7 +81,13 @@ class HttpGateway:
         parse: Callable[[bytes, Ms, Ms | None], A],
     ) -> A | Silence:
         def silence(why: str, left: bool = True) -> Silence:
-            return Silence(asked_at=asked_at, why=why, to_cancel=endpoint == "cancel", left=left)
+            return Silence(
+                asked_at=asked_at,
+                why=why,
+                to_cancel=endpoint == "cancel",
+                to_pay=endpoint == "pay",
+                left=left,
+            )
 
         try:
             async with asyncio.timeout(self._timeout):

@@ -20,6 +20,7 @@ from jobs.news import (
     Notification,
     NotifyKind,
     OtherKind,
+    PayAnswer,
     Return,
     Unusable,
 )
@@ -125,6 +126,45 @@ def parse_cancel_answer(body: bytes, asked_at: Ms, answered_at: Ms | None) -> Ca
         payment_request_id=_answered_request_id(said),
         payment_id=_optional(PAYMENT_ID, said.get("paymentId"), "payment_id"),
     )
+
+
+def parse_pay_answer(body: bytes, asked_at: Ms, answered_at: Ms | None) -> PayAnswer:
+    """What the gateway answered to `pay` (docs.antom.com/ac/ams/ec).
+
+    S means that the order exists, and U may: both say where the buyer pays. There is no
+    paymentStatus, and no answer to `pay` says that anybody paid.
+    """
+    said, call, code = _answer(body)
+    answer = PayAnswer(asked_at=asked_at, answered_at=answered_at, call=call, code=code)
+    if call not in (Call.OK, Call.UNKNOWN):
+        return answer
+    method, url = _redirect(said)
+    return replace(
+        answer,
+        payment_request_id=_answered_request_id(said),
+        payment_id=_optional(PAYMENT_ID, said.get("paymentId"), "payment_id"),
+        amount=_optional_amount(said.get("paymentAmount")),
+        created_at=_answered_time(said.get("paymentCreateTime")),
+        redirect_url=url,
+        redirect_method=method,
+    )
+
+
+def _redirect(said: Json) -> tuple[str, str]:
+    """Method and URL; Entry Code has a form, other products `normalUrl`. Empty: neither."""
+    form = said.get("redirectActionForm")
+    if form is None:
+        form = {"redirectUrl": said.get("normalUrl")}
+    if not isinstance(form, dict):
+        raise Unreadable("redirect")
+    url = _optional(_REDIRECT_URL, form.get("redirectUrl"), "redirect")
+    method = _optional(_METHOD, form.get("method"), "redirect") or "GET"
+    return (method, url) if url else ("", "")
+
+
+#: A wallet may be called by a scheme of its own.
+_REDIRECT_URL = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[!-~]{1,2040}")
+_METHOD = re.compile(r"[A-Z]{1,8}")
 
 
 def _answer(body: bytes) -> tuple[Json, Call, str]:

@@ -78,7 +78,7 @@ COUNTED: Sequence[Metric] = (
         name="gateway_calls_total",
         help="Calls of the gateway: answered, or why there was no answer that counts.",
         labels={
-            "endpoint": ("inquiryPayment", "cancel"),
+            "endpoint": ("inquiryPayment", "pay", "cancel"),
             "result": ("answered", "timeout", "not_connected", "connection_lost"),
         },
         role=Role.WORKER,
@@ -86,7 +86,7 @@ COUNTED: Sequence[Metric] = (
     Metric(
         name="gateway_call_seconds",
         help="From a call of the gateway to its answer, or to our giving up.",
-        labels={"endpoint": ("inquiryPayment", "cancel")},
+        labels={"endpoint": ("inquiryPayment", "pay", "cancel")},
         buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 4, 6, 8, 10, 12),
         role=Role.WORKER,
     ),
@@ -115,6 +115,7 @@ COUNTED: Sequence[Metric] = (
         labels={
             "type": (
                 *(f"payment.{end}" for end in _ENDS),
+                "payment.submitted",
                 "payment.cancelling",
                 "payment.unresolved",
                 "payment.attention",
@@ -241,10 +242,14 @@ RULES: Sequence[Rule] = (
     *_notification("receiver.store_down", "store_down"),
     _call("inquiry.completed", "inquiryPayment", "answered"),
     _call("inquiry.unanswered", "inquiryPayment", Field("why")),
+    _call("pay.completed", "pay", "answered"),
+    _call("pay.unanswered", "pay", Field("why")),
     _call("cancel.completed", "cancel", "answered"),
     _call("cancel.unanswered", "cancel", Field("why")),
     _took("inquiry.completed", "inquiryPayment"),
     _took("inquiry.unanswered", "inquiryPayment"),
+    _took("pay.completed", "pay"),
+    _took("pay.unanswered", "pay"),
     _took("cancel.completed", "cancel"),
     _took("cancel.unanswered", "cancel"),
     Rule(

@@ -63,13 +63,13 @@ class PayRequest:
     store_name: str
     store_mcc: str
     user_agent: str  #: of the buyer's wallet: the gateway knows the wallet by it
-    notify_url: str
+    notify_url: str = ""  #: empty: added when it is sent
     redirect_url: str = ""
     expiry_time: Ms | None = None  #: None: as the contract says; sent in whole seconds
     settlement_currency: str = ""  #: needed when several settlement contracts apply
 
     def __post_init__(self) -> None:
-        for name, (pattern, shape) in _SHAPES.items():
+        for name, (pattern, shape) in SHAPES.items():
             if not pattern.fullmatch(getattr(self, name)):
                 raise ValueError(f"{name} must be {shape}")
         _check_amount("amount", self.amount)
@@ -90,7 +90,7 @@ def _text(limit: int) -> tuple[re.Pattern[str], str]:
 
 
 _URL = "https?://[!-~]{1,2040}"
-_SHAPES = {
+SHAPES = {
     "payment_request_id": (PAYMENT_REQUEST_ID, "1 to 64 of letters, digits and _ . : -"),
     "reference_order_id": _text(64),
     "order_description": _text(256),
@@ -101,7 +101,7 @@ _SHAPES = {
     "store_name": _text(256),
     "store_mcc": (re.compile("[0-9]{4}"), "four digits"),
     "user_agent": _text(2048),
-    "notify_url": (re.compile(_URL), "an http or https URL of at most 2048 characters"),
+    "notify_url": (re.compile(f"({_URL})?"), "empty, or a URL of at most 2048 characters"),
     "redirect_url": (re.compile(f"({_URL})?"), "empty, or a URL of at most 2048 characters"),
     "settlement_currency": (re.compile("([A-Z]{3})?"), "empty, or three capital letters"),
 }
@@ -116,8 +116,9 @@ def pay_body(request: PayRequest) -> bytes:
         "paymentMethod": {"paymentMethodType": "CONNECT_WALLET"},
         "paymentAmount": _amount(request.amount),
         "order": _order(request),
-        "paymentNotifyUrl": request.notify_url,
     }
+    if request.notify_url:
+        body["paymentNotifyUrl"] = request.notify_url
     if request.redirect_url:
         body["paymentRedirectUrl"] = request.redirect_url
     if request.expiry_time is not None:
@@ -126,6 +127,19 @@ def pay_body(request: PayRequest) -> bytes:
     if request.settlement_currency:
         body["settlementStrategy"] = {"settlementCurrency": request.settlement_currency}
     return _wire(body)
+
+
+def finish_pay(form: str, notify_url: str | None, expiry_time: Ms) -> str:
+    """The whole body, from the part of it that `pay_body` made of a merchant's own words.
+
+    `notify_url` counts where the form has none; empty if neither is given, since the gateway
+    demands one of an Entry Code payment.
+    """
+    body: Json = json.loads(form)
+    if not body.setdefault("paymentNotifyUrl", notify_url):
+        return ""
+    body["paymentExpiryTime"] = format_seconds(expiry_time)
+    return _wire(body).decode()
 
 
 def _order(request: PayRequest) -> Json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jobs.model import Ms, OnTimeout
+from jobs.schedule import CancelWindow
 from worker import secrecy, values
 from worker.accounts import Table, read_accounts, toml_name
 from worker.endpoints import AllowedHosts, allowed_hosts
@@ -93,6 +94,13 @@ class Account:
         seconds("0.1", "2592000"),
         "604800",
         "How long a bank may take to confirm a payment that the buyer has made.",
+    )
+    cancel_window: CancelWindow | None = setting(
+        "ALIPAY_CANCEL_WINDOW",
+        values.cancel_window,
+        "T+1@00:15+08:00",
+        "Until when the gateway cancels, by your contract: T+1@00:15+08:00 is until 00:15 at UTC+8"
+        " on the day after the payment's; 7d, 24h or 900s after its creation; or none.",
     )
     callback_secrets: tuple[bytes, ...] = setting(
         "CALLBACK_SECRETS",

@@ -48,6 +48,7 @@ MAX_LISTED = 10  #: names in one log line
 MAX_SHOWN = 200  #: characters of a name
 
 _NEVER = "never"
+_CALLS = (Act.PAY, Act.CANCEL)  #: written before they are made, so they need the lease to last
 
 
 class Store:
@@ -139,7 +140,7 @@ class Store:
             "fields": [text for field in fields.items() for text in field],
             "at": _open_until(decision, now),
             "ttl": self._retention if _may_expire(payment) else 0,
-            "alone": decision.act is Act.CANCEL,
+            "alone": decision.act in _CALLS,
             "entries": [_line(entry) for entry in entries],
             "events": [_event_fields(payment, event, now) for event in decision.events],
             "lane": deliveries.callback_lane(payment.key),
@@ -338,7 +339,7 @@ def _open_until(decision: Decision, now: Ms) -> str:
     payment = decision.payment
     if payment.next_at is None:
         return _NEVER if payment.needs_a_person else ""
-    if decision.act is Act.CANCEL:
+    if decision.act in _CALLS:
         return str(max(payment.next_at, now + LEASE))
     return str(payment.next_at)
 

@@ -153,6 +153,14 @@ def why_open(record: Record, now: Ms) -> str:
     silent = record.get("unanswered", "0")
     if status == Status.CANCELLING:
         return _why_cancelling(record, silent)
+    return _why_pending(record, silent, attempts)
+
+
+def _why_pending(record: Record, silent: str, attempts: str) -> str:
+    if record.get("submitState") == "refused":
+        return "the gateway refused our pay; it is asked whether an earlier one made the order"
+    if record.get("nextAct") == "pay" or _sent(record):
+        return "our pay has no answer yet" if _sent(record) else "our pay is about to leave"
     if silent != "0":
         return _no_answer(silent)
     if _mismatched(record):
@@ -160,6 +168,10 @@ def why_open(record: Record, now: Ms) -> str:
     if record.get("confirmingSince"):
         return "the buyer has paid, the bank is confirming"
     return f"the gateway has not said that it is paid, asked {attempts} times"
+
+
+def _sent(record: Record) -> bool:
+    return record.get("submitState") == "open"
 
 
 def _mismatched(record: Record) -> bool:
@@ -209,6 +221,8 @@ def _next(record: Record, now: Ms) -> str:
     if now - at > OVERDUE:
         return f"it was due {length(now - at)} ago; a worker that runs takes it up at once"
     when = f"in {length(at - now)}" if at > now else "now"
+    if record.get("nextAct") == "pay":
+        return f"{when} our pay is sent{' again, as it was' if _sent(record) else ''}"
     if record.get("nextAct") == "cancel":
         return f"{when} the cancel is sent{_again(record)}"
     return f"{when} the gateway is asked{_then(record, now)}"
@@ -243,10 +257,16 @@ def to_do(record: Record) -> str:
         return f"{helps}; then `reconciler resolve {name} --as {words} --reason TEXT`"
     if record.get("aftercare") == "refund_required":
         return (
-            "refund it on the gateway's dashboard; we see it within hours, or say"
+            f"{_window(record)}refund it on the gateway's dashboard; we see it within hours, or say"
             f" `reconciler resolve {name} --as refunded --reason TEXT`"
         )
     return ""
+
+
+def _window(record: Record) -> str:
+    """When the gateway is expected to cancel no more, where it is known."""
+    end = str(record.get("cancelWindowEnd", ""))
+    return f"it cancels until {end[:16].replace('T', ' ')} UTC; " if end else ""
 
 
 def _reason(record: Record) -> tuple[str, str]:
@@ -288,15 +308,17 @@ def sentence(line: Line) -> str:
     """One line of a timeline in words."""
     source, what, detail = (str(line[name]) for name in ("source", "what", "detail"))
     match source, what:
-        case (("inquiry" | "notification" | "cancel"), "no_answer"):
-            asked = "The cancel" if source == "cancel" else "Our question"
+        case (("inquiry" | "notification" | "pay" | "cancel"), "no_answer"):
+            asked = {"cancel": "The cancel", "pay": "Our pay"}.get(source, "Our question")
             return f"{asked} got no answer that counts: {_silence(detail)}."
         case "status", _:
             return _changed(what, detail)
         case "cancel", "cancel_refused":
             return f"The gateway refused the cancel: {detail}."
-        case (("inquiry" | "notification"), _) if what in _HEARD:
-            who = "The gateway says" if source == "inquiry" else "A notification says"
+        case "pay", "pay_refused":
+            return f"The gateway refused to make the order: {detail}."
+        case (("inquiry" | "pay" | "notification"), _) if what in _HEARD:
+            who = "A notification says" if source == "notification" else "The gateway says"
             return f"{who}: {_HEARD[what].format(detail)}."
         case _:
             told = _TOLD.get((source, what), f"{source} {what}")
@@ -316,6 +338,7 @@ _HEARD = {
 }
 _TOLD = {
     ("command", "payment.track"): "Your system asked to have it followed",
+    ("command", "payment.submit"): "Your system asked to have it submitted and followed",
     ("command", "payment.cancel"): "Your system asked to cancel it",
     ("command", "payment.recheck"): "Your system asked to look again",
     ("command", "payment.forget"): "Your system asked to follow it no more",
@@ -325,10 +348,17 @@ _TOLD = {
         "hint",
     ): "A notification came that proves nothing by itself: the gateway is asked",
     ("notification", "known"): "A notification came with nothing new",
+    ("pay", "sent"): "Our pay was sent",
+    ("pay", "order_created"): "The gateway made the order: your system hears where the buyer pays",
     ("cancel", "sent"): "A cancel was sent",
     ("cancel", "cancel_confirmed"): "The gateway confirmed the cancel",
 }
-_BARE = {("notification", "hint"), ("notification", "known"), ("cancel", "cancel_confirmed")}
+_BARE = {
+    ("notification", "hint"),
+    ("notification", "known"),
+    ("pay", "order_created"),
+    ("cancel", "cancel_confirmed"),
+}
 
 
 def _changed(status: str, detail: str) -> str:
@@ -361,6 +391,7 @@ _SILENCES = {
     "asked_before_cancel_settled": "it was asked before the cancel could have had its effect",
     "older_than_heard": "a later question was answered first",
     "answer_of_another_payment": "the answer was about another payment",
+    "no_redirect": "it does not say where the buyer pays",
     "payment_id_missing": "the answer does not say which payment it is about",
     "unknown_payment_status": "the answer has a status that nobody knows",
 }

@@ -35,6 +35,7 @@ def policy_of(settings: Settings, account: AccountSettings) -> Policy:
         last_inquiry_grace=settings.last_inquiry_grace,
         cancel_quiet=settings.cancel_quiet,
         cancel_limit=settings.cancel_limit,
+        cancel_window=account.cancel_window,
         not_found_settle=settings.not_found_settle,
         unresolved_watch=settings.unresolved_watch,
         report=settings.on_timeout is OnTimeout.REPORT,
@@ -73,7 +74,7 @@ class Accounts(Mapping[str, Account]):
     def _make(self, told: AccountSettings) -> Account:
         own = self._settings.of(told.client_id)
         return Account(
-            gateway=HttpGateway(self._session, told, own.gateway_timeout),
+            gateway=HttpGateway(self._session, told, own.gateway_timeout, own.notify_url),
             policy=policy_of(own, told),
             brake=own.cancel_brake,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from jobs.model import Ms
+from jobs.schedule import CancelWindow
 
 if TYPE_CHECKING:  # loading it takes longer than a whole `reconciler --help`
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -141,6 +142,33 @@ def schedule(text: str) -> tuple[Ms, ...]:
         return tuple(_one_delay(delay.strip()) for delay in delays)
     except ValueError as error:
         raise ValueError(f"give delays in seconds, separated by commas: each, {error}") from None
+
+
+_TIME = "([01][0-9]|2[0-3]):([0-5][0-9])"
+_UNTIL = re.compile(rf"T\+([0-9]{{1,2}})@{_TIME}([+-]){_TIME}")
+_LASTING = re.compile(r"([1-9][0-9]{0,6})([shd])")
+_LENGTHS = {"s": SECOND, "h": 3600 * SECOND, "d": DAY}
+_LONGEST_WINDOW: Ms = 365 * DAY
+
+
+def cancel_window(text: str) -> CancelWindow | None:
+    """`T+1@00:15+08:00`: until that time, so many days after the payment's day; or a length."""
+    if text == "none":
+        return None
+    if lasting := _LASTING.fullmatch(text):
+        length = int(lasting[1]) * _LENGTHS[lasting[2]]
+        _require(length <= _LONGEST_WINDOW, "give a window of at most 365d")
+        return CancelWindow(length=length)
+    until = _UNTIL.fullmatch(text)
+    if not until:
+        raise ValueError("give T+1@00:15+08:00 (days after, time, offset), 7d, 24h, 900s or none")
+    days, hours, minutes, sign, *zone = until.groups()
+    ahead = _minutes(*zone) if sign == "+" else -_minutes(*zone)
+    return CancelWindow(days=int(days), time=_minutes(hours, minutes), zone=ahead)
+
+
+def _minutes(hours: str, minutes: str) -> Ms:
+    return (int(hours) * 60 + int(minutes)) * 60 * SECOND
 
 
 def listed(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:

@@ -20,7 +20,7 @@ from worker.replies import now_of, text_of
 PAGE = 500
 UNREADABLE = "unreadable"  #: a record or a line that none of ours wrote
 
-TIMES = ("closingTime", "nextInquiryAt", "confirmingSince", "phaseSince")
+TIMES = ("closingTime", "cancelWindowEnd", "nextInquiryAt", "confirmingSince", "phaseSince")
 
 #: What of a record tells why a payment does not end.
 STUCK_FACTS = (
@@ -30,6 +30,8 @@ STUCK_FACTS = (
     "resultCode",
     "attempts",
     "unanswered",
+    "submitState",
+    "payAttempts",
     "cancelState",
     "cancelAttempts",
     "askedAt",
@@ -204,7 +206,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _readable(record: dict[str, str]) -> dict[str, str]:
-    return {k: _time(v) if k in TIMES or k.endswith("At") else v for k, v in record.items()}
+    return {
+        name: _time(value) if name in TIMES or name.endswith("At") else value
+        for name, value in record.items()
+        if name != "payRequest"  # the body of a payment is for the gateway alone
+    }
 
 
 def _entry(raw: bytes | str) -> dict[str, Any]:

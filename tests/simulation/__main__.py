@@ -83,13 +83,13 @@ def _figures(report: runner.Report) -> str:
 def _replay(seed: int, trace: bool, shrink: bool) -> int:
     world: World | None
     if shrink:
-        world = runner.shrunk(seed)
+        world = runner.shrunk(seed, runner.shape_of(seed))
         if world is None:
             print(f"seed {seed} fails nowhere")
             return 0
         print(f"{sum(map(bool, world.tape.drawn))} surprising choices are left")
     else:
-        world = World(Tape(seed), trace=trace)
+        world = World(Tape(seed), trace=trace, shape=runner.shape_of(seed))
         world.run()
     print(world.mix, world.switches, sep="\n")
     for line in world.trace or ():

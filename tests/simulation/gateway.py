@@ -13,6 +13,7 @@ from jobs.model import Ms
 from jobs.schedule import HOUR, MINUTE
 from tests.simulation.loop import SimLoop
 from tests.simulation.tape import Tape
+from worker.times import parse_time
 
 Standing: TypeAlias = Literal["unpaid", "confirming", "paid", "failed", "closed", "refunded"]
 Body: TypeAlias = dict[str, Any]
@@ -47,6 +48,10 @@ class Switches:
     refund_shows: str = "CANCELLED"  #: or SUCCESS, with a transaction that gives it back
     spelling: str = "SUCCESS"
     window: Ms | None = None  #: how long after its creation an order can be cancelled
+    pay_says: str = "S"  #: or U, with the buyer's link all the same
+    pay_refused: int = 0  #: in 1/1000, of pays that would make an order
+    refuses_for_good: bool = True  #: a pay refused once is refused again
+    repeated_pay: str = "same"  #: or F: an order that exists is not told of again
 
     @classmethod
     def drawn(cls, tape: Tape) -> "Switches":
@@ -97,6 +102,8 @@ class Gateway:
         self.loop, self.switches, self._notify = loop, switches, notify
         self.orders: dict[tuple[str, str], Order] = {}
         self.asked_at: dict[tuple[str, str], Ms] = {}  #: when an inquiry last came
+        self.refused: set[tuple[str, str]] = set()  #: payments whose pay was refused
+        self.made: Callable[[Order], None] = lambda _: None  #: an order was made by a pay
 
     # What the buyer and the gateway itself do
 
@@ -179,6 +186,37 @@ class Gateway:
         if status == "SUCCESS":
             body["paymentTime"] = _iso(order.paid_at or 0)
         return body
+
+    def order(self, client_id: str, request_id: str, said: Body, unlucky: bool) -> Body:
+        """The call `pay`: make the order, once; it is not paid by that."""
+        key = client_id, request_id
+        order = self.orders.get(key)
+        if order is None:
+            closing = parse_time(said["paymentExpiryTime"]) or 0
+            again = key in self.refused and self.switches.refuses_for_good
+            if again or unlucky or closing <= self.loop.now:
+                self.refused.add(key)
+                return _result("F", "RISK_REJECT")
+            order = self._make(client_id, request_id, said, closing)
+        elif self.switches.repeated_pay == "F":
+            self.refused.add(key)
+            return _result("F", "ORDER_STATUS_INVALID")
+        in_process = self.switches.pay_says == "U"
+        result = _result("U", "PAYMENT_IN_PROCESS") if in_process else _result("S", "SUCCESS")
+        form = {"method": "GET", "redirectUrl": f"https://cashier/{order.payment_id}"}
+        return result | self._about(order) | {"redirectActionForm": form}
+
+    def _make(self, client_id: str, request_id: str, said: Body, closing: Ms) -> Order:
+        order = Order(
+            client_id=client_id,
+            request_id=request_id,
+            payment_id=f"gw-{client_id}-{request_id}",
+            amount=int(said["paymentAmount"]["value"]),
+            closing=closing,
+        )
+        self.create(order)
+        self.made(order)
+        return order
 
     def cancel(self, client_id: str, request_id: str) -> Body:
         """Void the unpaid, refund the paid; done twice it is done once."""

@@ -24,6 +24,7 @@ import jobs.step
 import jobs.turn
 import worker.arq_jobs
 import worker.gateway
+import worker.messages
 import worker.receiver
 import worker.signature
 from jobs.model import Act, Decision, Ms, OnTimeout, Payment, Status, Via
@@ -43,8 +44,11 @@ from jobs.news import (
     Notification,
     NotifyKind,
     NotYet,
+    OrderCreated,
     Paid,
     PaidBack,
+    PayAnswer,
+    PayRefused,
     Silence,
     Tick,
 )
@@ -56,7 +60,8 @@ from tests.simulation import redis, world
 from tests.simulation.loop import PROCESS
 from tests.simulation.redis import Server
 from tests.simulation.runner import one
-from tests.simulation.world import Plan, Shape, World
+from tests.simulation.world import Plan, Shape, World, submitting
+from worker.gateway import HttpGateway
 from worker.signature import Untrusted
 from worker.store import Store
 
@@ -591,6 +596,48 @@ def reporting(world: World) -> None:
     world.plan = lambda world, number: replace(Plan.drawn(world, number), report=True)
 
 
+# Paying
+
+
+async def _pay_anew(self: HttpGateway, payment: Payment, asked_at: Ms) -> Any:
+    """Each try is a request of its own."""
+    body = payment.pay_request.replace("a strap", f"a strap {payment.pay_attempts}").encode()
+    return await self._ask("pay", body, asked_at, worker.messages.parse_pay_answer)
+
+
+def _created_is_paid(_: Payment, __: Message, news: News) -> News:
+    return Paid(news.facts) if isinstance(news, OrderCreated) else news
+
+
+def _silence_is_refusal(_: Payment, message: Message, news: News) -> News:
+    if isinstance(news, NoAnswer) and news.to_pay:
+        return PayRefused(Facts(via=Via.PAY, asked_at=news.asked_at, code=news.why))
+    return news
+
+
+def _fails_at_once(turn: Turn, _: News) -> Turn:
+    return jobs.payment._end(turn, Status.FAILED, Via.PAY)
+
+
+def _any_link(payment: Payment, said: PayAnswer) -> OrderCreated:
+    facts = Facts(via=Via.PAY, asked_at=said.asked_at, payment_id=payment.payment_id)
+    return OrderCreated(facts, said.redirect_url, said.redirect_method)
+
+
+def refused_on_a_slow_line(world: World) -> None:
+    """Submitted, on a line that loses and delays much, to a gateway that refuses much."""
+    submitting(world)
+    world.mix = replace(world.mix, delayed=300, lost=100, bad_answer=50)
+    fickle: dict[str, Any] = {"pay_refused": 600, "refuses_for_good": False, "repeated_pay": "same"}
+    world.switches = replace(world.switches, missing_order="ORDER_NOT_EXIST", **fickle)
+
+
+def submitting_and_braking(world: World) -> None:
+    """Report mode is switched on while pays are without an answer."""
+    refused_on_a_slow_line(world)
+    world.mix = replace(world.mix, report_at=world.tape.between(2, 30) * SECOND, lost=400)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     # Writing
     Mutant("no_version_check", twin("save", _save_over_anything)),
@@ -706,6 +753,44 @@ MUTANTS: tuple[Mutant, ...] = (
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
+    # Paying
+    Mutant(
+        "pays_with_another_request",
+        swap(HttpGateway, "pay", _pay_anew),
+        refused_on_a_slow_line,
+        "refused_on_a_slow_line",
+    ),
+    Mutant("created_order_is_paid", mishear(_created_is_paid), submitting, "submitting"),
+    Mutant(
+        "silent_pay_is_refused",
+        mishear(_silence_is_refusal),
+        refused_on_a_slow_line,
+        "refused_on_a_slow_line",
+    ),
+    Mutant(
+        "refused_pay_is_failed_unasked",
+        swap(jobs.payment, "_pay_refused", _fails_at_once),
+        refused_on_a_slow_line,
+        "refused_on_a_slow_line",
+    ),
+    Mutant(
+        "refusal_waits_for_no_earlier_pay",
+        swap(Turn, "never_made", lambda *_: True),
+        refused_on_a_slow_line,
+        "refused_on_a_slow_line",
+    ),
+    Mutant(
+        "link_of_another_order",
+        swap(jobs.evidence, "_order_created", _any_link),
+        refused_on_a_slow_line,
+        "refused_on_a_slow_line",
+    ),
+    Mutant(
+        "pays_in_report_mode",
+        swap(Turn, "_pays_again", Turn.may_pay),
+        submitting_and_braking,
+        "submitting_and_braking",
+    ),
 )
 
 #: A seed that sees each: where the short version begins to look. Made by `hunt`.
@@ -745,4 +830,10 @@ SEEDS: dict[str, int] = {
     "money_after_the_end_ignored": 53,
     "emergency_brake_ignored": 6,
     "cancel_sent_after_a_long_freeze": 1931,
+    "pays_with_another_request": 1,
+    "silent_pay_is_refused": 4,
+    "refused_pay_is_failed_unasked": 90,
+    "refusal_waits_for_no_earlier_pay": 98,
+    "link_of_another_order": 157,
+    "pays_in_report_mode": 14,
 }

@@ -69,6 +69,12 @@ RARE = (
     "report_mode_switched_on_with_a_cancel_open",
     "told_of_as_stuck",
     "unparked",
+    "submitted",
+    "pay_repeated",
+    "pay_refused",
+    "failed_by_pay",
+    "order_found_after_a_refusal",
+    "crash_with_a_pay_open",
 )
 
 
@@ -86,6 +92,7 @@ class Wish:
     tracked: bool = False
     cancel: bool = False  #: asked for, whether or not carried out
     forget: bool = False
+    submit: bool = False  #: the worker is to make the order itself
     conflict: bool = False  #: tracked with two amounts: whichever came first stands
 
 
@@ -113,6 +120,7 @@ class Oracle:
         self.erasures: list[str] = []
         self.stuck: set[str] = set()  #: payments that the log told of as stuck
         self.holders: dict[str, str] = {}
+        self.pays: dict[str, bytes] = {}  #: by payment: the one request that pays for it
         self.violation: Violation | None = None
 
     def fail(self, rule: str, about: str) -> None:
@@ -155,6 +163,8 @@ class Oracle:
         self._told_of_if_stuck(key, before)
         if int(after.get("cancelAttempts", 0)) > int(before.get("cancelAttempts", 0)):
             self._right_to_cancel(key, after, write["heard"])
+        if int(after.get("payAttempts", 0)) > int(before.get("payAttempts", 0)):
+            self._right_to_pay(key, after)
         self._count(before, after)
 
     def _created(self, key: str) -> None:
@@ -212,6 +222,13 @@ class Oracle:
         if int(after["cancelAttempts"]) > 1:
             self.reached["cancel_repeated"] += 1
 
+    def _right_to_pay(self, key: str, after: Mapping[str, str]) -> None:
+        """A pay is written down, with its request, before it leaves; and only while it may help."""
+        whole = after.get("submitState") == "open" and bool(after.get("payRequest"))
+        about = f"{key} is {after['status']}"
+        self.require(after["status"] == "pending" and whole, "a pay only while pending", about)
+        self.reached["pay_repeated"] += int(after["payAttempts"]) > 1
+
     def _count(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Rare states that this save is an instance of."""
         marks, old, new = _list(after.get("marks")), before["status"], after["status"]
@@ -226,6 +243,10 @@ class Oracle:
             "brake": changed and after.get("reason") == "brake",
             "cancel_refused": after.get("cancelState") == "refused" != before.get("cancelState"),
             "confirming": "confirmingSince" in after and "confirmingSince" not in before,
+            "failed_by_pay": changed and (new, after.get("via")) == ("failed", "pay"),
+            "pay_refused": after.get("submitState") == "refused" != before.get("submitState"),
+            "order_found_after_a_refusal": (before.get("submitState"), after.get("submitState"))
+            == ("refused", "created"),
         }
         self.reached.update(name for name, true in states.items() if true)
 
@@ -259,6 +280,13 @@ class Oracle:
         mine = [t for t in self.told if t.key == told.key and t.type != "command.rejected"]
         seqs = [t.seq for t in mine if t.generation == told.generation]
         self.require(not seqs or told.seq > seqs[-1], "seq rises", f"{told.key} {told.name}")
+        if told.type == "payment.submitted":
+            order = self.world.order(told.key)
+            link = "" if order is None else f"https://cashier/{order.payment_id}"
+            self.require(
+                told.data["redirectUrl"] == link, "the buyer is sent to the order", told.key
+            )
+            self.reached["submitted"] += 1
         if told.name not in FINAL:
             return
         finals = {t.name for t in mine if t.name in FINAL and t.generation == told.generation}
@@ -321,6 +349,7 @@ class Oracle:
         under_way = since is None or now - since <= UNDER_WAY
         self.require(under_way, "no cancel after report mode was switched on", key)
         failed = order is not None and order.said_fail
+        failed = failed or (client_id, request_id) in self.world.gateway.refused
         late = now >= wish.closing - CLOCK_SLACK
         self.require(wish.cancel or failed or late, "no cancel before closing time", key)
         if wish.cancel or failed or order is None:
@@ -332,6 +361,30 @@ class Oracle:
         self.require(asked or spent, "one last inquiry before a timeout cancel", key)
         return None
 
+    # Pays, seen from the gateway
+
+    def pay_arrives(self, client_id: str, request_id: str, body: bytes) -> None:
+        key = f"{client_id}:{request_id}"
+        wish, now = self.wishes.get(key), self.world.loop.now
+        self.world.say("pay arrives", key)
+        if wish is None or not wish.submit:
+            return self.fail("no pay for a stranger", key)
+        first = self.pays.setdefault(key, body)
+        self.require(body == first, "one payment is one request, byte for byte", key)
+        since = self.world.reporting_since
+        under_way = since is None or now - since <= UNDER_WAY
+        self.require(under_way, "no pay after report mode was switched on", key)
+        in_time = now < wish.closing + UNDER_WAY + CLOCK_SLACK
+        self.require(in_time, "no pay after the closing time", key)
+        return None
+
+    def order_made(self, key: str) -> None:
+        """Whoever was told that it ended without money would never look for this one."""
+        if key in self.erasures or self.wishes[key].forget:
+            return
+        told = {t.name for t in self.told if t.key == key} & {"failed", "cancelled"}
+        self.require(not told, "no order is made after its end was told", f"{key}: {told}")
+
     # The end
 
     def all_ended(self) -> None:
@@ -342,11 +395,16 @@ class Oracle:
                 continue
             record = server.live.get(keys.payment(key))
             if record is None:
-                self.require(wish.forget, "nothing tracked is lost", key)
+                answered = wish.submit and self._rejected_in_report_mode(key)
+                self.require(wish.forget or answered, "nothing tracked is lost", key)
                 continue
             assert isinstance(record, Hash)
             status = record["status"]
             self.require(status in (*FINAL, "unresolved"), "everything ends", f"{key} is {status}")
+
+    def _rejected_in_report_mode(self, key: str) -> bool:
+        told = [t for t in self.told if t.key == key and t.type == "command.rejected"]
+        return any(t.data["reason"] == "report_mode" for t in told)
 
     def at_the_end(self) -> None:
         self.all_ended()

@@ -354,8 +354,9 @@ class _Exchange:
         self.world = world
         self.path = "/" + url.split("/", 3)[3]
         self.client_id = headers["Client-Id"]
+        self.body = data
         self.request_id = json.loads(data)["paymentRequestId"]
-        self.cancel = self.path.endswith("/cancel")
+        self.call = self.path.rpartition("/")[2]
         self.done: asyncio.Future[_Reply] = world.loop.create_future()
 
     async def __aenter__(self) -> "_Reply":
@@ -398,9 +399,13 @@ class _Exchange:
 
     def _execute(self) -> Body:
         world, gateway = self.world, self.world.gateway
-        if self.cancel:
+        if self.call == "cancel":
             world.oracle.cancel_arrives(self.client_id, self.request_id)
             return gateway.cancel(self.client_id, self.request_id)
+        if self.call == "pay":
+            world.oracle.pay_arrives(self.client_id, self.request_id, self.body)
+            unlucky = world.tape.chance(world.switches.pay_refused)
+            return gateway.order(self.client_id, self.request_id, json.loads(self.body), unlucky)
         return gateway.inquire(self.client_id, self.request_id)
 
     def _bad(self, which: int) -> "_Reply":  # noqa: C901  (a table)
@@ -437,11 +442,12 @@ class _Exchange:
             "paymentRequestId": self.request_id,
             "paymentId": order.payment_id if order else "made-up",
             "paymentAmount": {"currency": "USD", "value": str(order.amount if order else 1)},
+            "redirectActionForm": {"method": "GET", "redirectUrl": "https://another.cashier/"},
         }
 
     def _stale(self) -> "_Reply":
         """A genuine answer to the same question, from more than five minutes ago."""
-        old = self.world.said.get((self.client_id, self.request_id, self.cancel))
+        old = self.world.said.get((self.client_id, self.request_id, self.call))
         if old is None or self.world.loop.now - old[0] < 6 * 60 * SECOND:
             return _Reply(503, {}, b"")
         self.world.oracle.reached["stale_answer"] += 1
@@ -458,7 +464,7 @@ class _Exchange:
             200, {"client-id": self.client_id, "response-time": time, "signature": header}, raw
         )
         if not key:
-            asked = (self.client_id, self.request_id, self.cancel)
+            asked = (self.client_id, self.request_id, self.call)
             world.said.setdefault(asked, (world.loop.now, reply))
         return reply
 

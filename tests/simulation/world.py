@@ -195,9 +195,11 @@ class World:
         self.server = SimServer(self)
         self.server.watch = self.oracle
         self.gateway = Gateway(self.loop, self.switches, self._notify)
+        self.gateway.made = self._order_made
+        self.buyers: dict[str, Callable[[Order], None]] = {}  #: of payments that we submit
         self.keys_of = {name: FakeKey(f"gateway for {name}") for name in CLIENTS}
         self.keys_of["attacker"] = FakeKey("attacker")
-        self.said: dict[tuple[str, str, bool], Any] = {}
+        self.said: dict[tuple[str, str, str], Any] = {}
         self.heard: list[tuple[Signed, str]] = []  #: genuine notifications, for the attacker
         self.log = SimLog(self)
         self.shells: list[Shell] = [Worker(self, "worker1"), Worker(self, "worker2")]
@@ -210,6 +212,11 @@ class World:
     def wall_ahead(self) -> Ms:
         process = PROCESS.get()
         return next((s.wall_ahead for s in self.shells if s.process is process), 0)
+
+    def _order_made(self, order: Order) -> None:
+        key = f"{order.client_id}:{order.request_id}"
+        self.oracle.order_made(key)
+        self.buyers[key](order)
 
     def order(self, key: str) -> Order | None:
         return order_of(self.gateway.orders, key)
@@ -470,6 +477,8 @@ class Shell:
             record = world.server.live.get(world.keys.payment(key))
             opened = isinstance(record, dict) and record.get("cancelState") == "open"
             world.oracle.reached["crash_with_a_cancel_open"] += opened
+            paying = isinstance(record, dict) and record.get("submitState") == "open"
+            world.oracle.reached["crash_with_a_pay_open"] += paying
         world.loop.after(world.tape.among(1000, 200, 5000, 30_000), self.start)
 
     def _freeze(self) -> None:
@@ -517,7 +526,8 @@ class Worker(Shell):
                 agent_token=None,
                 public_keys={1: world.keys_of[client_id]},
             )
-            line = HttpGateway(cast(Any, SimSession(world)), cast(Any, settings), 10_000)
+            session, us = cast(Any, SimSession(world)), cast(Any, settings)
+            line = HttpGateway(session, us, 10_000, "https://shop/notify")
             accounts[client_id] = Account(gateway=line, policy=world.policy, brake=world.mix.brake)
         return accounts
 
@@ -699,6 +709,7 @@ class Plan:
     life: Ms
     by_contract: bool = False
     report: bool = False
+    submit: bool = False  #: the worker makes the order; `ordered_after` says nothing then
     ordered_after: Ms | None = 0  #: None: the gateway never gets it
     tracked_after: Ms | None = 0  #: None: the merchant never tells us
     order_amount: int = 599
@@ -780,8 +791,10 @@ async def live(world: World, plan: Plan) -> None:
         return
     start = world.loop.now + world.tape.draw(10 * SECOND)
     closing = start + plan.life
-    world.oracle.wishes[key] = Wish(plan.amount, closing, plan.report)
-    if plan.ordered_after is not None:
+    world.oracle.wishes[key] = Wish(plan.amount, closing, plan.report, submit=plan.submit)
+    if plan.submit:
+        world.buyers[key] = lambda order: _shop(world, plan, order, start)
+    elif plan.ordered_after is not None:
         created = start + plan.ordered_after
         order = Order(
             client_id=plan.client_id,
@@ -792,14 +805,20 @@ async def live(world: World, plan: Plan) -> None:
             closing=created + plan.life if plan.by_contract else closing,
         )
         _at(world, created, lambda: world.gateway.create(order))
-        for what, after in plan.buyer:
-            happens: Callable[[Order], None] = getattr(world.gateway, what)
-            _at(world, max(created, start + after), lambda do=happens: do(order))  # type: ignore[misc]
-        _at(world, max(created, order.closing), lambda: world.gateway.close(order))
+        _shop(world, plan, order, start, created)
     merchant = Merchant(world, plan, key, closing)
     track = () if plan.tracked_after is None else (("track", plan.tracked_after),)
     for command, after in (*track, *plan.commands):
         _at(world, start + after, lambda c=command: world.loop.spawn(None, merchant.send(c)))  # type: ignore[misc]
+
+
+def _shop(world: World, plan: Plan, order: Order, start: Ms, created: Ms | None = None) -> None:
+    """What the buyer does about an order that is there, or will be at `created`."""
+    created = world.loop.now if created is None else created
+    for what, after in plan.buyer:
+        happens: Callable[[Order], None] = getattr(world.gateway, what)
+        _at(world, max(created, start + after), lambda do=happens: do(order))  # type: ignore[misc]
+    _at(world, max(created, order.closing), lambda: world.gateway.close(order))
 
 
 def _at(world: World, at: Ms, what: Callable[[], object]) -> None:
@@ -815,7 +834,7 @@ class Merchant:
 
     async def send(self, command: str) -> None:
         wish = self.world.oracle.wishes[self.key]
-        type_ = "track" if command == "conflict" else command
+        type_ = self._type(command)
         wish.cancel |= command == "cancel"
         wish.forget |= command == "forget"
         data = json.dumps(self._data(command))
@@ -834,6 +853,11 @@ class Merchant:
             await asyncio.sleep(1)
         wish.tracked |= command == "track"
 
+    def _type(self, command: str) -> str:
+        if command == "track" and self.plan.submit:
+            return "submit"
+        return "track" if command == "conflict" else command
+
     def _data(self, command: str) -> dict[str, Any]:
         about: dict[str, Any] = {
             "paymentRequestId": self.plan.request_id,
@@ -846,10 +870,46 @@ class Merchant:
         about["onTimeout"] = "report" if self.plan.report else "cancel"
         if not self.plan.by_contract:
             about["paymentExpiryTime"] = str(self.closing)
-        return about
+        return about | (SUBMITTED if self._type(command) == "submit" else {})
 
+
+SUBMITTED = {
+    "order": {
+        "referenceOrderId": "basket",
+        "orderDescription": "a strap",
+        "merchant": {
+            "referenceMerchantId": "M1",
+            "merchantName": "cup Hu",
+            "merchantMCC": "1234",
+            "store": {"referenceStoreId": "S1", "storeName": "UGG-2", "storeMCC": "1405"},
+        },
+        "env": {"userAgent": "AlipayClient"},
+    }
+}
 
 Shape = Callable[[World], None]
+
+
+def submitting(world: World) -> None:
+    """The worker makes most orders itself, and the gateway refuses some of its pays."""
+    tape = world.tape
+    world.switches = replace(
+        world.switches,
+        pay_says=tape.among("S", "S", "U"),
+        pay_refused=tape.among(0, 0, 200, 600),
+        refuses_for_good=tape.among(True, False),
+        repeated_pay=tape.among("same", "same", "F"),
+    )
+    drawn = world.plan
+
+    def plan(world: World, number: int) -> Plan:
+        plan = drawn(world, number)
+        if not tape.draw(5):
+            return plan
+        # Each time counted anew, the closing time would be another request: a merchant says when.
+        return replace(plan, submit=True, by_contract=False)
+
+    world.plan = plan
 
 
 @contextlib.contextmanager

@@ -4,10 +4,11 @@ from worker.mock_gateway.config import MockConfig, RealAccount, Switches, refuse
 from worker.mock_gateway.ledger import Ledger, Truth, agrees
 from worker.mock_gateway.order import Standing
 from worker.mock_gateway.running import RunningMock, start
-from worker.mock_gateway.scenarios import SCENARIOS, Scenario
+from worker.mock_gateway.scenarios import SCENARIOS, SUBMITTED, Scenario
 
 __all__ = [
     "SCENARIOS",
+    "SUBMITTED",
     "Ledger",
     "MockConfig",
     "RealAccount",

@@ -10,7 +10,7 @@ from jobs.model import Ms
 from worker.mock_gateway.calls import MAX_LIFE, Illegal, read_amount, read_id, read_object
 from worker.mock_gateway.ledger import Inconsistent
 from worker.mock_gateway.order import Order
-from worker.mock_gateway.scenarios import SCENARIOS
+from worker.mock_gateway.scenarios import SCENARIOS, SUBMITTED
 from worker.mock_gateway.server import GATEWAY
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
@@ -70,7 +70,7 @@ async def show_scenarios(_: web.Request) -> web.Response:
     return web.json_response(
         [
             {"name": row.name, "expects": row.expects, "description": row.description}
-            for row in SCENARIOS.values()
+            for row in (SCENARIOS | SUBMITTED).values()
         ]
     )
 

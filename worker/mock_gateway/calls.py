@@ -1,5 +1,6 @@
 """The three calls of the API: what a verified request asks for, and the answer it deserves."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -24,8 +25,17 @@ _ENTRY_CODE = {
     ("paymentFactor", "inStorePaymentScenario"): "EntryCode",
     ("paymentMethod", "paymentMethodType"): "CONNECT_WALLET",
 }
-#: Faults of a cancel that never reaches the order.
-_NOTHING_DONE = frozenset({Fault.UNKNOWN, Fault.WINDOW, Fault.BUSY, Fault.DROP, Fault.UNAVAILABLE})
+#: Faults of a call that never reaches the order.
+_NOTHING_DONE = frozenset(
+    {
+        Fault.UNKNOWN,
+        Fault.REFUSED,
+        Fault.WINDOW,
+        Fault.BUSY,
+        Fault.DROP,
+        Fault.UNAVAILABLE,
+    }
+)
 
 
 class Illegal(ValueError):
@@ -51,11 +61,15 @@ def pay(ledger: Ledger, wish: Mapping[str, Any], now: Ms, _: Switches) -> Reply:
     name, amount = read_id(wish, "paymentRequestId"), read_amount(wish.get("paymentAmount"))
     # A repeated request is answered as before, also when its expiry time has passed meanwhile.
     life = None if name in ledger else _life(wish, now)
+    notify_url = _notify_url(wish)
+    fault = ledger.ask_pay(name, _digest(wish), now)
+    if fault in _NOTHING_DONE:
+        return Reply({}, fault)
     try:
-        order = ledger.create(name, amount, now, life=life, notify_url=_notify_url(wish))
+        order = ledger.create(name, amount, now, life=life, notify_url=notify_url)
     except Inconsistent:
         return Reply(result("F", "REPEAT_REQ_INCONSISTENT"))
-    return Reply(pay_answer(order))
+    return Reply(pay_answer(order), *order.next_fault(order.scenario.pays, order.calls.pays, now))
 
 
 def inquire(ledger: Ledger, wish: Mapping[str, Any], now: Ms, switches: Switches) -> Reply:
@@ -115,6 +129,11 @@ def read_amount(value: object) -> Money:
     if not isinstance(number, str) or not re.fullmatch("[1-9][0-9]{0,15}", number):
         raise Illegal("paymentAmount.value")
     return Money(currency, int(number))
+
+
+def _digest(wish: Mapping[str, Any]) -> str:
+    """By which a request is seen to be the same as another."""
+    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
 
 
 def _at(value: object, *path: str) -> object:

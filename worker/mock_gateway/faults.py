@@ -56,6 +56,7 @@ _ANSWERS: Mapping[Fault | None, Callable[[Voice, Body], web.Response]] = {
     Fault.HOLD: Voice.say,
     Fault.BUSY: lambda voice, _: voice.say(result("U", "REQUEST_TRAFFIC_EXCEED_LIMIT")),
     Fault.UNKNOWN: lambda voice, _: voice.say(result("U", "UNKNOWN_EXCEPTION")),
+    Fault.REFUSED: lambda voice, _: voice.say(result("F", "RISK_REJECT")),
     Fault.WINDOW: lambda voice, _: voice.say(result("F", "CANCEL_WINDOW_EXCEED")),
     Fault.UNAVAILABLE: lambda _, __: web.Response(status=503, text="upstream unavailable"),
     Fault.UNSIGNED_SUCCESS: lambda _, body: say_unsigned(claiming(body, "SUCCESS")),

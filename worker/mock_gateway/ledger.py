@@ -25,7 +25,7 @@ from worker.mock_gateway.order import (
     befall,
     cancel,
 )
-from worker.mock_gateway.scenarios import SCENARIOS, Happening, choose
+from worker.mock_gateway.scenarios import SCENARIOS, Fault, Happening, choose
 
 JOURNAL = 1_000_000  #: moments kept, the newest: some hours of a busy test
 USUAL_NOTICE = (3_000, 5_000)  #: ms after the result: docs.antom.com/ac/cashierpay/notifications
@@ -53,6 +53,7 @@ class Truth:
     closed_at: Ms | None = None
     inquiries: int = 0
     cancels: int = 0
+    pays: int = 0
     notifications_sent: int = 0
     notifications_acked: int = 0
     forgeries_sent: int = 0
@@ -154,6 +155,16 @@ class Ledger:
     def __contains__(self, payment_request_id: str) -> bool:
         return payment_request_id in self._orders
 
+    def ask_pay(self, payment_request_id: str, digest: str, now: Ms) -> Fault | None:
+        """Count a pay, and make nothing yet; what is wrong with this one."""
+        calls = self._calls_about(payment_request_id)
+        calls.pays += 1
+        self.advance(now)
+        self.note(now, payment_request_id, "pay", digest)
+        order = self._orders.get(payment_request_id)
+        row = order.scenario if order else choose(payment_request_id, self._seed)
+        return row.pays.fault(calls.pays, order.age(now) if order else 0) if row.pays else None
+
     def inquire(self, payment_request_id: str, now: Ms) -> Order | None:
         """Count an inquiry; the order as it stands now, None if the gateway knows none."""
         self._calls_about(payment_request_id).inquiries += 1
@@ -211,7 +222,12 @@ class Ledger:
         """Every order by its creation, then the ids that were asked about and never created."""
         self.advance(now)
         return [_truth(order) for order in self._orders.values()] + [
-            Truth(payment_request_id=name, inquiries=calls.inquiries, cancels=calls.cancels)
+            Truth(
+                payment_request_id=name,
+                inquiries=calls.inquiries,
+                cancels=calls.cancels,
+                pays=calls.pays,
+            )
             for name, calls in self._calls.items()
             if name not in self._orders
         ]
@@ -289,6 +305,7 @@ def _truth(order: Order) -> Truth:
         closed_at=order.closed_at,
         inquiries=order.calls.inquiries,
         cancels=order.calls.cancels,
+        pays=order.calls.pays,
         notifications_sent=order.notifications_sent,
         notifications_acked=order.notifications_acked,
         forgeries_sent=order.forgeries_sent,

@@ -44,8 +44,8 @@ class Moment:
 
     at: Ms
     payment_request_id: str
-    what: str  #: inquiry, cancel, acknowledged, or what befell the order
-    detail: str = ""  #: of an acknowledgement: the SHA-256 of the notification's body
+    what: str  #: inquiry, pay, cancel, acknowledged, or what befell the order
+    detail: str = ""  #: the SHA-256 of the body that was acknowledged, or of the one that pays
 
 
 @dataclass(slots=True)
@@ -54,6 +54,7 @@ class Calls:
 
     inquiries: int = 0
     cancels: int = 0
+    pays: int = 0
 
 
 @dataclass(slots=True, kw_only=True)

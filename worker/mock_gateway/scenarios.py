@@ -34,6 +34,7 @@ class Fault(StrEnum):
     BUSY = "busy"  #: U REQUEST_TRAFFIC_EXCEED_LIMIT; nothing was done
     UNKNOWN = "unknown"  #: U UNKNOWN_EXCEPTION; nothing was done
     LOST = "lost"  #: done, but the connection hangs and then drops
+    REFUSED = "refused"  #: F RISK_REJECT; nothing was done
     WINDOW = "window"  #: F CANCEL_WINDOW_EXCEED; nothing was done
     UNSIGNED_SUCCESS = "unsigned_success"
     UNSIGNED_FAIL = "unsigned_fail"
@@ -94,6 +95,7 @@ class Scenario:
     forgeries: tuple[tuple[Percent, Forgery], ...] = ()
     inquiries: Trouble | None = None
     cancels: Trouble | None = None
+    pays: Trouble | None = None  #: calls of pay
     weight: int = 1  #: its share of the mix
 
 
@@ -274,13 +276,47 @@ _ROWS = (
 
 SCENARIOS = {row.name: row for row in _ROWS}
 
+#: What can happen to `pay` itself: only to payments that the reconciler submits, so never drawn.
+SUBMITTED = {
+    row.name: row
+    for row in (
+        Scenario(
+            name="pay_unknown",
+            description="The first pay is answered U, the second made but lost; then it is paid.",
+            expects=Status.SUCCEEDED,
+            happens=((60, Happening.PAID),),
+            pays=Trouble(faults=(Fault.UNKNOWN, Fault.LOST), first=2),
+        ),
+        Scenario(
+            name="pay_slow",
+            description="The answer to the first pay takes longer than anybody waits; it is paid.",
+            expects=Status.SUCCEEDED,
+            happens=((70, Happening.PAID),),
+            pays=Trouble(faults=(Fault.HOLD,), first=1, until=40),
+        ),
+        Scenario(
+            name="pay_refused",
+            description="Every pay is refused; there is no order.",
+            expects=Status.FAILED,
+            pays=Trouble(faults=(Fault.REFUSED,)),
+        ),
+        Scenario(
+            name="pay_refused_late",
+            description="The first pay is made but lost, the next one refused; then it is paid.",
+            expects=Status.SUCCEEDED,
+            happens=((60, Happening.PAID),),
+            pays=Trouble(faults=(Fault.LOST, Fault.REFUSED), first=2),
+        ),
+    )
+}
+
 
 def choose(payment_request_id: str, seed: int) -> Scenario:
     """The scenario that the id's prefix names (`never_paid-42`), else one drawn from the mix.
 
     The draw depends on the seed and the id alone, not on the order in which payments come.
     """
-    named = SCENARIOS.get(payment_request_id.partition("-")[0])
+    named = (SCENARIOS | SUBMITTED).get(payment_request_id.partition("-")[0])
     if named is not None:
         return named
     draw = random.Random(f"{seed}:{payment_request_id}:scenario")
