@@ -3,10 +3,12 @@
 import base64
 import gzip
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -212,7 +214,10 @@ def test_the_notify_url_of_the_settings_explains_a_path_that_a_proxy_made() -> N
 def test_where_accounts_share_a_key_of_the_gateway_it_is_that_of_the_account_in_question() -> None:
     """The gateway may sign for many accounts with one key, and number it twice."""
     shared = public_key("alipay_v1")
-    keys = {"SANDBOX_OTHER": {1: shared}, CLIENT_ID: {2: shared, 1: shared}}
+    keys: dict[str, Mapping[int, RSAPublicKey]] = {
+        "SANDBOX_OTHER": {1: shared},
+        CLIENT_ID: {2: shared, 1: shared},
+    }
     settings = replace(SETTINGS, public_keys=keys)
     moved = post(NOTIFIED | {"path": NOTIFIED["path"] + "/"})
     case = case_of(read_capture(moved.wire()), Said(), settings)
@@ -220,7 +225,10 @@ def test_where_accounts_share_a_key_of_the_gateway_it_is_that_of_the_account_in_
 
 
 def test_another_accounts_key_is_named() -> None:
-    keys = {"SANDBOX_OTHER": {1: public_key("alipay_v1")}, CLIENT_ID: {1: public_key("alipay_v2")}}
+    keys: dict[str, Mapping[int, RSAPublicKey]] = {
+        "SANDBOX_OTHER": {1: public_key("alipay_v1")},
+        CLIENT_ID: {1: public_key("alipay_v2")},
+    }
     case = case_of(read_capture(POST.wire()), Said(), replace(SETTINGS, public_keys=keys))
     report = examine(case)
     assert report.mistakes == ("key.other_account",)

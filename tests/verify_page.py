@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.keys import CLIENT_ID, key_text, vector
 from worker import cli
-from worker.settings import Settings, survey
+from worker.settings import Settings, Source
 from worker.verify.mistakes import MISTAKES, RAW_BODY, SEND_WHAT_YOU_SIGN, Mistake
 
 PAGE = Path(__file__).parent.parent / "docs/verify.md"
@@ -39,7 +39,7 @@ SECTIONS = {
 
 def settings_of(**environ: str) -> Settings:
     """The settings as far as these variables give them."""
-    settings, _ = survey(environ)
+    settings, _ = Source(environ=environ).survey()
     return settings
 
 

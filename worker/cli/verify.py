@@ -94,10 +94,12 @@ def _case(args: argparse.Namespace, captures: "list[Capture]") -> "Case":
 
 def _settings(args: argparse.Namespace) -> "tuple[Settings, list[str]]":
     """As far as they can be read: this command needs keys and paths, and no Redis."""
-    from worker.settings import Need, survey
+    from worker.settings import Need, Source
 
     need = Need.NOTIFICATIONS | Need.GATEWAY
-    return survey(os.environ, args.env_file, flags(args), need=need)
+    return Source(
+        environ=os.environ, dotenv=args.env_file, overrides=flags(args), need=need
+    ).survey()
 
 
 # What is given
