@@ -384,6 +384,10 @@ PLANTS: dict[str, tuple[Plant, str]] = {
     ),
     "our own key": (Plant(sign=signer("merchant_v1")), "key.wrong_side"),
     "another account's key": (Plant(sign=signer("merchant_v2")), "key.other_account"),
+    "another account's message, of its key": (
+        Plant(client_id="SANDBOX_OTHER", sign=signer("merchant_v2")),
+        "key.other_account client.other",
+    ),
     # Signed so, but against a rule
     "no object": (Plant(body=b"[1]"), "message.refused"),
     # Two at once
