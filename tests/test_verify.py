@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.keys import CLIENT_ID, private_key, public_key, vector, vectors
-from worker.verify import Capture, Case, Kind, KnownKey, examine, search
+from worker.verify import Capture, Case, Kind, KnownKey, bodies, examine, search
 from worker.verify.message import sha256
 from worker.verify.mistakes import MISTAKES
 from worker.verify.strings import content
@@ -384,6 +384,10 @@ PLANTS: dict[str, tuple[Plant, str]] = {
     ),
     "our own key": (Plant(sign=signer("merchant_v1")), "key.wrong_side"),
     "another account's key": (Plant(sign=signer("merchant_v2")), "key.other_account"),
+    "another account's message, of its key": (
+        Plant(client_id="SANDBOX_OTHER", sign=signer("merchant_v2")),
+        "key.other_account client.other",
+    ),
     # Signed so, but against a rule
     "no object": (Plant(body=b"[1]"), "message.refused"),
     # Two at once
@@ -646,8 +650,14 @@ def test_whose_key_and_which_digest_are_certain_also_where_the_message_is_altere
 
 def test_what_is_tried_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long body is hashed for some seconds, and no longer."""
-    monkeypatch.setattr(search, "MAX_HASHED", 10 * len(BODY))
-    assert examine(seen(path="/notify", time="1685599933000").case()).explanation is None
+    case = PLANTS["proxy and framework"][0].case()
+    monkeypatch.setattr(search, "MAX_HASHED", 10 * len(case.capture.body))
+    assert examine(case).explanation is None
+
+
+def test_what_unpacks_to_a_gigabyte_is_not_unpacked() -> None:
+    packed = gzip.compress(bytes(64 * 1024 * 1024))
+    assert max(len(body) for _, body in bodies.candidates(packed)) < 4 * len(packed)
 
 
 # The text

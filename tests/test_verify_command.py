@@ -138,6 +138,13 @@ def test_keys_come_from_the_settings(line: Line) -> None:
     assert line("--as", "request", stdin=GENUINE.wire())[0] == 5
 
 
+def test_a_key_that_is_given_stands_for_those_of_the_settings(line: Line) -> None:
+    settings_of_a_merchant(line)
+    other = key_text("alipay_v2", "public_x509_b64")
+    _, out, _ = line("--json", "--public-key", other, stdin=GENUINE.wire())
+    assert [each["mistake"] for each in json.loads(out)["mistakes"]] == ["key.unknown"]
+
+
 def test_a_message_of_ours_taken_for_the_gateways_has_the_key_of_the_wrong_side(line: Line) -> None:
     settings_of_a_merchant(line)
     ours = notification(paid("order-1"), key="merchant_v1")

@@ -106,9 +106,11 @@ def _opening(made: Opened) -> Fact:
 
 def _rest(found: Examined, source: Origin, mistakes: tuple[str, ...]) -> tuple[str, ...]:
     """The mistakes of the string; one must be there, or a rule is broken that is none of it."""
-    if source.mistakes or mistakes:
+    if source.mistakes:
         return source.mistakes
-    return ("client.other",) if found.reason is Reason.CLIENT_ID else ("message.refused",)
+    if found.reason is Reason.CLIENT_ID:
+        return ("client.other",)
+    return () if mistakes else ("message.refused",)
 
 
 # Signatures and keys
