@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -91,7 +93,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "servers": ({"host", "protocol"}, {"description"}),
     "channels": ({"address", "messages"}, {"title", "description", "servers"}),
     "operations": ({"action", "channel"}, {"summary", "bindings"}),
-    "messages": ({"name", "title", "headers", "payload"}, {"contentType", "examples"}),
+    "messages": ({"name", "title", "payload"}, {"headers", "contentType", "examples"}),
 }
 
 
@@ -209,10 +211,14 @@ def test_what_would_have_been_done_is_the_code_s() -> None:
 
 def test_every_type_has_its_message_in_its_channel() -> None:
     channels = DOCUMENT["channels"]
-    for channel, types in [("commands", COMMAND_TYPES), ("outcomes", enum("EventType"))]:
+    for channel, names in [
+        ("jobs", set(COMMAND_TYPES)),
+        ("commands", {*COMMAND_TYPES, "commandEvent"}),
+        ("outcomes", enum("EventType")),
+    ]:
         messages = [target(message["$ref"]) for message in channels[channel]["messages"].values()]
-        assert {message["name"] for message in messages} == set(types)
-    assert channels["jobs"]["messages"] == channels["commands"]["messages"]
+        assert {message["name"] for message in messages} == names
+    assert SCHEMAS["CommandEvent"]["properties"]["type"]["enum"] == COMMAND_TYPES
     every_event = [one["$ref"] for one in SCHEMAS["Event"]["oneOf"]]
     told = [target(message["$ref"]) for message in channels["outcomes"]["messages"].values()]
     assert every_event == [message["payload"]["$ref"] for message in told]
@@ -470,3 +476,20 @@ def test_the_examples_in_the_file_are_taken() -> None:
         command = read(name, each["payload"])
         assert command.payment_request_id == "order-4711"
     assert isinstance(read("payment.track", shown[0][1]["payload"]), Track)
+
+
+@pytest.mark.skipif(not find_spec("worker.envelope"), reason="CloudEvents are still to come")
+def test_a_command_as_a_cloudevent_is_opened_and_taken() -> None:
+    """The example as it stands; not with another version, or the data of another type."""
+    [shown] = [each["payload"] for each in MESSAGES["commandEvent"]["examples"]]
+    envelope = import_module("worker.envelope")
+    type_, data = envelope.unwrap({"data": json.dumps(shown)})
+    assert isinstance(read(type_, data), Track)
+    assert faults(schema("CommandEvent"), shown) == []
+    for wrong in [{"specversion": "0.3"}, {"data_base64": "e30="}, {"data": []}]:
+        assert faults(schema("CommandEvent"), shown | wrong)
+        with pytest.raises(envelope.NoEnvelope):
+            envelope.unwrap({"data": json.dumps(shown | wrong)})
+    for other in [{"type": "payment.cancel"}, {"data": {}}]:
+        assert faults(schema("CommandEvent"), shown | other)
+        assert not taken(*envelope.unwrap({"data": json.dumps(shown | other)}))
