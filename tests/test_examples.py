@@ -89,6 +89,14 @@ RECEIVERS = [
 ]
 
 
+def test_every_example_is_run_here_and_shown_in_the_readme() -> None:
+    readme = (FOLDER / "README.md").read_text()
+    files = {str(f.relative_to(FOLDER)) for f in FOLDER.rglob("*.*")} - {"README.md"}
+    files = {file for file in files if "__pycache__" not in file}
+    assert files == {example.file for example in [*MERCHANTS, *RECEIVERS]}
+    assert files == set(re.findall(r"\]\(([a-z]+/[A-Za-z.]+)\)", readme))
+
+
 # Programs
 
 PATIENCE = 60  #: seconds; a busy machine needs a few for a start of Java
