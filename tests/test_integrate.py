@@ -42,7 +42,7 @@ def fields_of_data() -> set[str]:
 
 
 TABLES: dict[str, Callable[[], set[str]]] = {
-    "`type` | `data`": lambda: set(commands._FIELDS) | {"payment.submit"},
+    "`type` | `data`": lambda: set(commands._FIELDS) | (TO_COME & {"payment.submit"}),
     "`data.reason` | it means": vocabulary.rejections,
     "`type` | `id` ends in": lambda: {"command.rejected", *vocabulary.events()} | TO_COME_EVENTS,
     "`data.kind` of an attention": vocabulary.kinds,
