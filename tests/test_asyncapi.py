@@ -193,9 +193,9 @@ def known(name: str) -> set[str]:
 
 
 #: Described before the code has them.
-TO_COME = {"payment.submit", "payment.submitted"} - {
-    word for type_ in commands._FIELDS for word in (type_, f"{type_}ted")
-}
+TO_COME: set[str] = (
+    set() if "payment.submit" in commands._FIELDS else {"payment.submit", "payment.submitted"}
+)
 
 
 @pytest.mark.parametrize(
