@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from base64 import b64encode
@@ -51,12 +52,17 @@ class Example:
     command: tuple[str, ...]
     needs: tuple[tuple[str, str], ...] = ()  #: programs, and Debian's packages of them
 
-    def words(self, *more: str) -> list[str]:
-        """The command line; without the runtime the test is skipped."""
+    def words(self, folder: Path, *more: str) -> list[str]:
+        """The command line, to be run in `folder`; without the runtime the test is skipped."""
         for program, package in self.needs:
             if not shutil.which(program):
                 pytest.skip(f"{self.file} needs {program}: apt-get install {package}")
-        return [*self.command, str(FOLDER / self.file), *more]
+        file = FOLDER / self.file
+        if file.suffix != ".java":
+            return [*self.command, str(file), *more]
+        if not (folder / f"{file.stem}.class").exists():  # once, not at each start
+            subprocess.run(["javac", "-J-XX:TieredStopAtLevel=1", "-d", folder, file], check=True)
+        return [*self.command, "-cp", str(folder), file.stem, *more]
 
 
 NODE = (("node", "nodejs"),)
@@ -81,6 +87,14 @@ RECEIVERS = [
     Example("php/callbacks.php", ("php", "-S", "127.0.0.1:{port}"), PHP),
     Example("java/Callbacks.java", QUICK_JAVA, JAVA),
 ]
+
+
+def test_every_example_is_run_here_and_shown_in_the_readme() -> None:
+    readme = (FOLDER / "README.md").read_text()
+    files = {str(f.relative_to(FOLDER)) for f in FOLDER.rglob("*.*")} - {"README.md"}
+    files = {file for file in files if "__pycache__" not in file}
+    assert files == {example.file for example in [*MERCHANTS, *RECEIVERS]}
+    assert files == set(re.findall(r"\]\(([a-z]+/[A-Za-z.]+)\)", readme))
 
 
 # Programs
@@ -212,7 +226,7 @@ class Shop:
 
     def run(self, example: Example, *words: str, port: int = 0) -> Any:
         url = self.url_at(port or self.port)
-        return running(example.words(*words), self.folder, REDIS_URL=url)
+        return running(example.words(self.folder, *words), self.folder, REDIS_URL=url)
 
     @asynccontextmanager
     async def outcomes_until(
@@ -229,12 +243,9 @@ class Shop:
         """The buyer orders, and pays at once."""
         self.mock.ledger.create(name, Money("USD", 599), now_ms())
 
-    async def track(self, name: str) -> None:
-        data = {
-            "paymentRequestId": name,
-            "paymentAmount": {"currency": "USD", "value": "599"},
-            "expiresIn": 600,
-        }
+    async def track(self, name: str, **more: Any) -> None:
+        amount = {"currency": "USD", "value": "599"}
+        data = {"paymentRequestId": name, "paymentAmount": amount, "expiresIn": 600, **more}
         fields: dict[Any, Any] = {"type": "payment.track", "data": json.dumps(data)}
         await self.redis.xadd(KEYS.commands, fields)
 
@@ -248,6 +259,13 @@ class Shop:
 
         fields: dict[str, str] = await until(found)
         return fields
+
+    async def tell_too_late(self, fields: dict[str, str]) -> None:
+        """Another event of the payment that `fields` tell of, from before."""
+        event = json.loads(fields["data"])
+        event |= {"id": f"{event['id']}.1", "data": event["data"] | {"seq": 1}}
+        late: dict[Any, Any] = fields | {"id": event["id"], "data": json.dumps(event)}
+        await self.redis.xadd(KEYS.outcomes, late)
 
     async def unacknowledged(self) -> int:
         return int((await self.redis.xpending(KEYS.outcomes, GROUP))["pending"])
@@ -271,16 +289,23 @@ def rights_of_a_merchant() -> list[str]:
 
 @pytest.fixture
 async def shop(mock: RunningMock, tmp_path: Path) -> AsyncIterator[Shop]:
+    async with opened(mock, tmp_path) as shop:
+        yield shop
+
+
+@asynccontextmanager
+async def opened(mock: RunningMock, folder: Path, **given: str) -> AsyncIterator[Shop]:
     port = free_port()
     with own_server("--port", str(port), "--bind", "127.0.0.1") as server:
         redis = Redis.from_url(server.url, decode_responses=True)
         await redis.execute_command(
             "ACL", "SETUSER", "reconciler-merchant", *rights_of_a_merchant()
         )
-        settings = load(environ(server.url, KEYS.prefix, mock.url, OUTCOME_GROUPS=GROUP))
+        more = {"OUTCOME_GROUPS": GROUP} | given
+        settings = load(environ(server.url, KEYS.prefix, mock.url, **more))
         stopping = asyncio.Event()
         worker = asyncio.create_task(run_worker(settings, stopping))
-        yield Shop(redis, port, mock, tmp_path)
+        yield Shop(redis, port, mock, folder)
         stopping.set()
         await worker
         await redis.aclose()
@@ -314,11 +339,8 @@ async def test_a_payment_is_tracked_and_its_outcome_handled_once_whenever_the_pr
         assert await program.kill() == [], "it was killed before it could say so"
     assert await shop.unacknowledged() == 1
 
-    data = json.loads(first["data"])
-    older = data | {"id": f"{first['id']}.old", "data": data["data"] | {"seq": 1}}
-    for again in (data, older):
-        fields: dict[Any, Any] = first | {"id": again["id"], "data": json.dumps(again)}
-        await shop.redis.xadd(KEYS.outcomes, fields)
+    await shop.tell_too_late(first)
+    await shop.track("paid-1")  # so the end is told once more, with another seq
     async with shop.run(example, "track", "bad-1", "usd", "599") as program:
         assert await program.process.wait() == 0, await program.complaint()
     async with shop.run(example, "outcomes", ME) as program:
@@ -388,7 +410,7 @@ async def test_a_callback_is_taken_when_it_is_signed_by_the_reconciler_and_only_
     example: Example, tmp_path: Path
 ) -> None:
     port = free_port()
-    words = [word.format(port=port) for word in example.words()]
+    words = [word.format(port=port) for word in example.words(tmp_path)]
     settings = {"CALLBACK_SECRETS": f"{NEW},{OLD}", "PORT": str(port)}
     url = f"http://127.0.0.1:{port}/callbacks"
     async with running(words, tmp_path, **settings) as program, ClientSession() as session:
@@ -399,6 +421,23 @@ async def test_a_callback_is_taken_when_it_is_signed_by_the_reconciler_and_only_
             assert await posted(session, url, headers, BODY) == 204, why
         said = [said for said in await program.kill() if said != "listening"]
         assert said == ["payment.succeeded paid-1"] * len(genuine())
+
+
+@pytest.mark.skipif(not find_spec("worker.courier"), reason="callbacks are still to come")
+async def test_the_worker_s_own_callback_is_taken(mock: RunningMock, tmp_path: Path) -> None:
+    port, receiver = free_port(), RECEIVERS[0]
+    host = f"http://localhost:{port}"
+    settings = {"CALLBACK_SECRETS": f"{NEW},{OLD}", "CALLBACK_ALLOWED_HOSTS": host}
+    words = receiver.words(tmp_path)
+    async with (
+        running(words, tmp_path, CALLBACK_SECRETS=OLD, PORT=str(port)) as program,
+        opened(mock, tmp_path, **settings) as shop,
+    ):
+        await until(partial(listens, port), PATIENCE)
+        shop.order("paid-1")
+        await shop.track("paid-1", callbackUrl=f"{host}/callbacks")
+        assert await program.line() == "listening"
+        assert await program.line() == "payment.succeeded paid-1"
 
 
 async def posted(session: ClientSession, url: str, headers: dict[str, str], body: str) -> int:

@@ -34,13 +34,16 @@ def table(head: str) -> dict[str, list[str]]:
     return found
 
 
+TO_COME_EVENTS = TO_COME - {"payment.submit"}
+
+
 def fields_of_data() -> set[str]:
     return set(SCHEMAS["PaymentData"]["properties"])
 
 
 TO_COME_EVENTS = {word for word in TO_COME if word != "payment.submit"}
 TABLES: dict[str, Callable[[], set[str]]] = {
-    "`type` | `data`": lambda: set(commands._FIELDS) | {"payment.submit"},
+    "`type` | `data`": lambda: set(commands._FIELDS) | (TO_COME & {"payment.submit"}),
     "`data.reason` | it means": vocabulary.rejections,
     "`type` | `id` ends in": lambda: {"command.rejected", *vocabulary.events()} | TO_COME_EVENTS,
     "`data.kind` of an attention": vocabulary.kinds,

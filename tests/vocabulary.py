@@ -6,7 +6,7 @@ cells, and as literals in the calls that speak them: a word that a cell never re
 
 import ast
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import cache
 
 from jobs.model import Decision, Event, Rejected
 from jobs.payment import decide
@@ -24,12 +24,14 @@ _TOLD = (("tell", 0), ("tell_again", 0))
 _WOULD = (("attention", "would"), ("_look", "would"), ("_end", "would"))
 
 
-def decisions() -> Iterator[tuple[cells.Scene, Decision]]:
+@cache
+def decisions() -> list[tuple[cells.Scene, Decision]]:
     """What becomes of every cell of the table."""
-    for cell in cells.cells():
-        scene = cells.place(cell.start, cell.mode)
-        news = cells.word(cell.heard, scene)
-        yield scene, decide(scene.payment, news, scene.now, scene.policy)
+    scenes = [(cells.place(cell.start, cell.mode), cell.heard) for cell in cells.cells()]
+    return [
+        (scene, decide(scene.payment, cells.word(heard, scene), scene.now, scene.policy))
+        for scene, heard in scenes
+    ]
 
 
 def told() -> Iterator[Event | Rejected]:
@@ -77,18 +79,25 @@ def spoken(
     calls: tuple[tuple[str, int | str], ...], folders: Sequence[str] = ("jobs", "worker")
 ) -> set[str]:
     """The literals at these places of calls, in all code of ours in these folders."""
-    found = set()
-    for file in [file for folder in folders for file in (ROOT / folder).rglob("*.py")]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call):
-                found |= {word for call, at in calls for word in _said(node, call, at)}
-    return found
+    return {
+        word
+        for folder in folders
+        for name, node in _calls(folder)
+        for call, at in calls
+        if call == name
+        for word in _said(node, at)
+    }
 
 
-def _said(node: ast.Call, call: str, at: int | str) -> Iterator[Any]:
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if name != call:
-        return
+@cache
+def _calls(folder: str) -> list[tuple[str, ast.Call]]:
+    """Every call in the code of a folder, by the name of what is called."""
+    trees = [ast.parse(file.read_text()) for file in (ROOT / folder).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [(getattr(n.func, "attr", getattr(n.func, "id", "")), n) for n in nodes]
+
+
+def _said(node: ast.Call, at: int | str) -> Iterator[str]:
     if isinstance(at, int):
         given = node.args[at : at + 1]
     else:
