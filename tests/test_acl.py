@@ -369,8 +369,8 @@ async def test_who_gives_a_command_may_wait_for_what_becomes_of_it(
     admin = server.who("admin")
     given = environ(server.url_of(who), "reconciler", "")
     given = {k: v for k, v in given.items() if "KEY" not in k or k.startswith("RECONCILER")}
-    words = reconciler("forget", "order-1", "--wait", "10", "--json")
-    await admin.hset(K.payment(KEY), mapping={"status": "forgotten"})  # type: ignore[misc]
+    words = reconciler("cancel", "order-1", "--wait", "10", "--json")
+    await admin.hset(K.payment(KEY), mapping={"status": "cancelled"})  # type: ignore[misc]
     with process(tmp_path, given, *words) as asked:
         assert await asyncio.to_thread(asked.ended) == 0, asked.said
         assert '"result": "done"' in asked.stdout()

@@ -286,6 +286,15 @@ def test_waiting_without_a_worker_ends_and_the_command_stays(line: Line) -> None
     assert (code, out) == (4, f"payment.cancel {entry_id}: {told}\n")
 
 
+def test_who_waits_is_not_told_of_the_commands_of_others(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    rejected = {"data": {"reason": "conflict", "message": "x", "advice": "none"}}
+    fields = {"id": "command:1-1", "type": "command.rejected", "data": json.dumps(rejected)}
+    line.redis.xadd(line.keys.outcomes, fields, id=f"{now_ms() + 60_000}-0")
+    code, out, _ = line("cancel", "order-1", "--wait", "0", "--json")
+    assert (code, json.loads(out)["result"]) == (4, "waiting")
+
+
 def test_who_cannot_see_what_becomes_of_an_order_is_told_that_it_is_given(line: Line) -> None:
     line.redis.set(line.keys.canary, "a worker has been here")
     line.redis.set(line.keys.outcomes, "no stream")
