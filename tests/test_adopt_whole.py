@@ -56,7 +56,7 @@ def table(folder: Path, *rows: str) -> str:
     return str(file)
 
 
-async def ended(running: Process, seconds: float = 60) -> int:
+async def ended(running: Process, seconds: float = 120) -> int:
     return await asyncio.to_thread(running.ended, seconds)
 
 
@@ -97,7 +97,7 @@ async def test_of_100_000_payments_imported_and_killed_half_way_none_is_missing_
                 assert importing.running, importing.said
                 return await progress(redis) > 0.4 * MANY
 
-            await until(half, 60)
+            await until(half, 180)
             importing.signal(signal.SIGKILL)
             assert await ended(importing) == -signal.SIGKILL
             assert "10,000 of 100,000 written" in importing.said
@@ -126,7 +126,7 @@ async def test_an_imported_list_is_carried_out_and_what_is_rejected_is_told(
             async def all_told() -> bool:
                 return bool(await redis.xlen(K.outcomes) == 500)
 
-            await until(all_told, 60)
+            await until(all_told, 120)
             told = [fields["id"] for _, fields in await redis.xrange(K.outcomes)]
             assert set(told) == {f"{CLIENT_ID}:order-{n}:succeeded" for n in range(500)}
             other = table(tmp_path, "order-7,USD,600,", "order-501,USD,599,")
@@ -161,7 +161,7 @@ async def follow(redis: Redis) -> dict[str, dict[str, Any]]:
     async def over() -> bool:
         return len(await outcomes(redis)) == len(SCENARIOS)
 
-    await until(over, 60)
+    await until(over, 120)
     return await outcomes(redis)
 
 
