@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from jobs.audit import AGREEMENTS, Verdict
 from jobs.outcome import rfc3339
 from tests import test_cli
 from tests.keys import CLIENT_ID
 from tests.servers import (
+    ROOT,
     environ,
     inquired,
     now_ms,
@@ -23,6 +26,7 @@ from tests.servers import (
     signed_answer,
 )
 from tests.test_cli import Line
+from worker.cli import _parser
 from worker.cli.progress import EVERY, Progress, bar_of, words_of
 
 line = test_cli.line  #: the fixture
@@ -347,3 +351,30 @@ async def test_a_list_with_faults_is_mended_before_anybody_is_asked(
     file = listed(tmp_path, "id", name="ids.csv")
     assert (await audited(known, "--file", file, answer=None))[0] == 1
     assert (await audited(known, "--rate", "0", answer=None))[0] == 2
+
+
+# docs/adopt.md
+
+PAGE = (ROOT / "docs" / "adopt.md").read_text("utf-8")
+
+
+def test_the_page_names_every_disagreement() -> None:
+    _, *named = re.findall(r"^\| `([a-z_]+)` \|", PAGE, re.MULTILINE)  # the first heads them
+    assert set(named) == set(Verdict) - AGREEMENTS
+
+
+def test_the_list_on_the_page_can_be_imported(line: Line, tmp_path: Path) -> None:
+    [table] = re.findall(r"^```\n(paymentRequestId.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+    [words] = re.findall(r"^reconciler (track .*) --wait$", PAGE, re.MULTILINE)
+    file = listed(tmp_path, table, name="payments.csv")
+    code, out, _ = line(*words.replace("payments.csv", file).split())
+    assert (code, out.splitlines()[-1], orders(line)) == (
+        0,
+        "2 written",
+        ["order-4711", "order-4712"],
+    )
+
+
+@pytest.mark.parametrize("words", re.findall(r"^reconciler ([^#\n]+)", PAGE, re.MULTILINE))
+def test_every_command_on_the_page_is_one(words: str) -> None:
+    _parser().parse_args(words.split())

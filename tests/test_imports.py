@@ -151,6 +151,12 @@ def test_two_accounts_may_each_have_a_payment_of_the_same_name() -> None:
     assert len(commands(found)) == 2 and not found.doubles
 
 
+def test_an_import_that_stood_at_a_line_goes_on_with_the_next() -> None:
+    lines = [line(n) for n in range(1, 5)]
+    for done in range(5):
+        assert [n for n, _ in commands(checked(*lines, done=done))] == list(range(done + 1, 5))
+
+
 def test_what_is_written_already_is_neither_judged_nor_written_again() -> None:
     """Its time may have passed since; but a later line that repeats it is still seen."""
     again = Line(4, said("order-2"))
