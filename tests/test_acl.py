@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -22,6 +22,7 @@ from tests.fakes import CLIENT
 from tests.keys import CLIENT_ID
 from tests.pages import fill, settings_for, showing
 from tests.servers import (
+    Asked,
     OtherServer,
     Process,
     debian_redis,
@@ -32,6 +33,7 @@ from tests.servers import (
     paid,
     process,
     reconciler,
+    scripted_gateway,
     send,
     until,
 )
@@ -301,6 +303,59 @@ async def test_a_worker_follows_payments_with_its_own_rights(
         assert await ended(worker) == 0
         assert not worker.find("retention.failed") and not worker.find("job.failed")
     assert await denied_to(server) == []
+
+
+async def test_callbacks_and_messages_passed_on_need_no_other_rights(
+    server: Guarded, tmp_path: Path
+) -> None:
+    """From end to end: one process receives, another one sends, also after it was killed."""
+    admin, merchant = server.who("admin"), server.who("merchant")
+    await admin.script_flush()
+    async with scripted_gateway() as shop:
+        answers = [503, 410]
+
+        async def answer(_: Asked) -> web.StreamResponse:
+            return web.Response(status=answers.pop() if answers else 200)
+
+        shop.answer = answer
+        sent: dict[str, str] = {
+            "NOTIFY_FORWARD_URL": f"{shop.url}/notify",
+            "CALLBACK_SECRETS": "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw",
+            "CALLBACK_ALLOWED_HOSTS": shop.url,
+        }
+        receives = environ(server.url_of("receiver"), "reconciler", "") | sent
+        works = environ(server.url_of("worker"), "reconciler", "http://127.0.0.1:1") | sent
+        with process(tmp_path, receives, *reconciler("receiver")) as receiver:
+            started = await line(receiver, "receiver.started")
+            port = int(started["addresses"][0].split(",")[1].strip(" )"))
+            with process(tmp_path, works, *reconciler("worker")) as worker:
+                await line(worker, "worker.started")
+                data: dict[str, Any] = {"paymentRequestId": "order-1"}
+                data |= {"paymentAmount": {"currency": "USD", "value": "599"}}
+                data |= {"callbackUrl": f"{shop.url}/hook"}
+                await client.send(merchant, "payment.track", data)
+                await until(lambda: admin.exists(K.payment(KEY)))
+                for n in (1, 2):  # the first of them is gone: 410
+                    await send(port, notification(paid(f"order-{n}")).wire())
+                await line(worker, "delivery.dead")
+                await line(worker, "delivery.failed")
+                worker.signal(signal.SIGKILL)
+            with process(tmp_path, works, *reconciler("worker")) as worker:
+                await until(lambda: _at_once(admin), seconds=60)
+                assert await ended(worker) == 0
+                assert not worker.find("deliveries.failed")
+    paths = [asked.path for asked in shop.asked]
+    assert len(paths) >= 4, "three, and what was refused once more"
+    assert set(paths) == {"/notify", "/hook"}
+    assert await admin.xlen(K.dead_deliveries) == 1
+    assert await denied_to(server) == []
+
+
+async def _at_once(admin: Redis) -> bool:
+    """Whether nothing is to be sent any more; what waits is made due."""
+    for lane in await admin.zrange(K.deliveries, 0, -1):
+        await admin.zadd(K.deliveries, {lane: 1}, xx=True)
+    return not await admin.exists(K.deliveries)
 
 
 async def _loaded(admin: Redis) -> bool:

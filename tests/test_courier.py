@@ -270,6 +270,21 @@ async def test_two_workers_do_not_send_the_same_at_once(bench: Bench, endpoint: 
     assert endpoint.ids() == ["a"]
 
 
+async def test_two_who_sent_the_same_take_out_no_more_than_that(
+    bench: Bench, endpoint: Endpoint
+) -> None:
+    """As where a lease ran out while its worker stood still."""
+    await tell(bench, endpoint.url, "a", "b")
+    settings = settings_of(endpoint.host)
+    async with couriers(bench, settings) as one, couriers(bench, settings) as other:
+        for each in (one, other):
+            await make_due(bench)
+            await each.collect()
+        await asyncio.gather(one.drain(), other.drain())
+    assert endpoint.ids() == ["a", "a"]
+    assert [waiting.id for waiting in await waits(bench)] == [f"{KEY}:b"]
+
+
 async def test_where_a_worker_dies_between_sending_and_writing_down_it_is_sent_again(
     bench: Bench, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

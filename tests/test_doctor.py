@@ -41,6 +41,7 @@ from tests.servers import (
 )
 from tests.test_acl import FILE, filled
 from worker import connect
+from worker.deliveries import Delivery, callback_lane, write
 from worker.doctor import Check, Patient, Verdict, examine
 from worker.doctor.check import report
 from worker.keys import Keys
@@ -281,6 +282,14 @@ def an_entry_in(stream: str) -> Plant:
         return {}
 
     return plant
+
+
+async def a_callback_of_yesterday(world: World) -> Environment:
+    at, lane = now_ms() - 25 * HOUR, callback_lane(f"{CLIENT_ID}:order-1")
+    one = Delivery(id="x", at=at, about="order-1", body=b"{}", url="https://shop.example/")
+    await world.redis.rpush(K.delivery(lane), write(one))  # type: ignore[misc]
+    await world.redis.zadd(K.deliveries, {lane: now_ms() + HOUR})
+    return {}
 
 
 def an_open_payment_of(client_id: str) -> Plant:
@@ -526,6 +535,8 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     ("nobody who reads outcomes", setting(OUTCOME_GROUPS=""), "outcomes", WARNING, "no consumer group", "OUTCOME_GROUPS"),
     ("a dead command", an_entry_in(K.dead), "dead commands", WARNING, "1 lie there", "reconciler replay commands"),
     ("a quarantined message", an_entry_in(K.quarantine), "quarantine", WARNING, "1 lie there", "reconciler replay quarantine"),
+    ("a callback given up", an_entry_in(K.dead_deliveries), "dead deliveries", WARNING, "1 lie there", "reconciler replay callbacks"),
+    ("a callback that nobody takes", a_callback_of_yesterday, "deliveries", WARNING, "the oldest 1 d old", "delivery.failed"),
     ("two worlds in one place", an_open_payment_of("5X00000000000000"), "accounts", FAILED, "sandbox and production", "RECONCILER_KEY_PREFIX"),
     ("payments of a stranger", an_open_payment_of("SANDBOX_OTHER"), "accounts", FAILED, "SANDBOX_OTHER", "run a worker with the settings"),
     # the gateway

@@ -124,7 +124,14 @@ def test_a_list_that_would_allow_what_was_not_meant_is_refused(entry: str) -> No
         allowed_hosts(f"shop.example.com,{entry}")
 
 
-PUBLIC = ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"]
+PUBLIC = [
+    "8.8.8.8",
+    "93.184.216.34",
+    "2606:4700::1111",
+    "64:ff9b::808:808",
+    "2002:808:808::1",
+    "::ffff:8.8.8.8",
+]
 INSIDE = [
     "127.0.0.1",
     "127.8.9.10",

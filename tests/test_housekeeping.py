@@ -111,7 +111,7 @@ async def test_a_retention_under_7_days_is_heeded(bench: Bench) -> None:
     assert await left(bench, bench.keys.outcomes) == [1]
 
 
-@pytest.mark.parametrize("name", ["quarantine", "dead"])
+@pytest.mark.parametrize("name", ["quarantine", "dead", "dead_deliveries"])
 async def test_what_is_odd_is_kept_as_long_as_records_are(bench: Bench, name: str) -> None:
     stream = getattr(bench.keys, name)
     await fill(bench, stream, *AGES)
@@ -121,7 +121,7 @@ async def test_what_is_odd_is_kept_as_long_as_records_are(bench: Bench, name: st
     assert await left(bench, stream) == [10, 6, 1]
 
 
-@pytest.mark.parametrize("name", ["quarantine", "dead"])
+@pytest.mark.parametrize("name", ["quarantine", "dead", "dead_deliveries"])
 async def test_what_is_odd_never_fills_redis_and_the_newest_stays(
     bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from tests.servers import end, now_ms, own_server, put, until
 from tests.test_census import payment
 from worker import connect, readings
 from worker.commands import make_group
+from worker.deliveries import Delivery, callback_lane
+from worker.deliveries import write as write_delivery
 from worker.health import Health
 from worker.keys import Keys
 from worker.readings import Reading, Readings, read_for_receiver, read_for_worker
@@ -96,6 +98,24 @@ async def test_what_lies_aside_is_counted(client: Redis, keys: Keys) -> None:
     assert counts == [1, 2, 3]
     assert found["cancel_brake_misses"] == {("client",): 4, ("another",): 0}
     assert found["last_sweep_age_seconds"][()] == pytest.approx(30, abs=3)
+
+
+async def test_what_is_to_be_sent_is_counted_and_the_oldest_is_aged(
+    client: Redis, keys: Keys
+) -> None:
+    found = await read(client, keys)
+    names = ("deliveries_waiting", "delivery_oldest_age_seconds", "deliveries_dead")
+    assert [found[name][()] for name in names] == [0, 0, 0]
+    for n, age in enumerate((MINUTE, HOUR, SECOND)):
+        lane = callback_lane(f"client:{n}")
+        one = Delivery(id="x", at=now_ms() - age, about="x", body=b"{}", url="https://a.example")
+        await client.rpush(keys.delivery(lane), write_delivery(one))  # type: ignore[misc]
+        await client.zadd(keys.deliveries, {lane: now_ms() + age})
+    await client.xadd(keys.dead_deliveries, {"lane": "x"})
+    found = await read(client, keys)
+    waiting, oldest, dead = (found[name][()] for name in names)
+    assert (waiting, dead) == (3, 1)
+    assert oldest == pytest.approx(3600, abs=5)
 
 
 async def test_a_memory_limit_makes_a_ratio() -> None:

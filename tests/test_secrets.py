@@ -72,6 +72,7 @@ from worker.values import LogFormat, LogLevel
 PASSWORD = "pW-7d1f9a+c3e5b8/42"  # with what a URL must quote
 TOKEN = "tK_5b8c2e9d4f6a1b3c7e"
 ADMIN = "aD_9c4e7b1f3d5a8e2c6b"
+WEBHOOK = "whsec_9xQ3kZ7mW1pL5vT8nB2cR6yH4jF0dS+g"  # its second half is what is secret
 BUYER = "buyer-9f3e1d7c5b2a"  # in the bodies of messages
 ANSWER = "answer-4c8e2a6f0d1b"  # in the bodies of the gateway's answers
 NOTE = "note-3b7d9f1e5a2c"  # in the data of commands
@@ -86,6 +87,7 @@ def planted(name: str, redis_url: str) -> str:
         "ALIPAY_PUBLIC_KEYS": key_text("alipay_v1", "public_x509_b64"),
         "ALIPAY_AGENT_TOKEN": TOKEN,
         "ADMIN_TOKEN": ADMIN,
+        "CALLBACK_SECRETS": f"{WEBHOOK},whsec_{'b' * 32}",
     }
     assert name in given, f"{name} is a new secret: say here how to plant a marker in it"
     return given[name]
@@ -136,6 +138,7 @@ def search(tmp_path: Path) -> Search:
     search.also("the password", PASSWORD)
     search.also("the token", TOKEN)
     search.also("the admin token", ADMIN)
+    search.wanted["the webhook secret"] = {WEBHOOK[6:18], WEBHOOK}
     search.wanted["our key"] = pieces(key_text("merchant_v1", "private_pkcs8_b64"))
     search.wanted["the TLS key"] = pieces(key_text("attacker", "private_pkcs8_b64"))
     return search
@@ -152,7 +155,8 @@ def _forgets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def complete(redis_url: str = "redis://127.0.0.1:1/0") -> dict[str, str]:
     secret = {entry.name: planted(entry.name, redis_url) for entry in SETTINGS if entry.secret}
-    return environ(redis_url, "reconciler", "https://gateway.example") | secret
+    hosts = {"CALLBACK_ALLOWED_HOSTS": "shop.example"}
+    return environ(redis_url, "reconciler", "https://gateway.example") | secret | hosts
 
 
 @pytest.mark.parametrize("entry", SETTINGS, ids=lambda entry: entry.name)
@@ -569,6 +573,7 @@ async def scene(folder: Path, search: Search, **more: str) -> AsyncIterator[Scen
             given |= {"RECEIVER_ADMIN_PORT": str(free_port())}
             given |= {"WORKER_ADMIN_PORT": str(free_port())}
             given |= {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key), "LOG_LEVEL": "debug"}
+            given |= {"CALLBACK_ALLOWED_HOSTS": "shop.example"}
             given |= {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "ON_TIMEOUT": "report"}
             search.also("a buyer", BUYER)
             search.also("an answer", ANSWER)

@@ -248,6 +248,12 @@ def test_a_complete_environment_gives_one_account() -> None:
         ("REDIS_URL", "rediss://:pw@r.example.com:6380/2", "rediss://:pw@r.example.com:6380/2"),
         ("LOG_LEVEL", "error", LogLevel.ERROR),
         ("CANCEL_BRAKE", "0", 0),
+        (
+            "NOTIFY_FORWARD_URL",
+            "http://shop.internal:8080/n?a=1",
+            "http://shop.internal:8080/n?a=1",
+        ),
+        ("NOTIFY_FORWARD_URL", "", None),
         ("RECEIVER_PORT", "0", 0),
         ("RECEIVER_HOST", "::1", "::1"),
         ("WORKER_ADMIN_PORT", "0", 0),
@@ -333,6 +339,15 @@ def read(name: str, text: str) -> object:
         ("ALIPAY_CANCEL_WINDOW", "7", "give T+1@00:15+08:00"),
         ("ALIPAY_CANCEL_WINDOW", "0d", "give T+1@00:15+08:00"),
         ("ALIPAY_CANCEL_WINDOW", "366d", "give a window of at most 365d"),
+        ("NOTIFY_FORWARD_URL", "shop.internal/notify", "give the http:// or https:// URL"),
+        ("NOTIFY_FORWARD_URL", "ftp://shop.internal/notify", "give the http:// or https:// URL"),
+        ("NOTIFY_FORWARD_URL", "http:///notify", "give the http:// or https:// URL"),
+        ("NOTIFY_FORWARD_URL", "http://a/b c", "give the http:// or https:// URL"),
+        ("NOTIFY_FORWARD_URL", "http://u:p@shop/notify", "leave out user, password"),
+        ("NOTIFY_FORWARD_URL", "http://shop/notify#x", "leave out user, password"),
+        ("CALLBACK_ALLOWED_HOSTS", "http://shop.example.com", "give hosts as shop.example.com"),
+        ("CALLBACK_ALLOWED_HOSTS", "shop.example.com/hook", "give a network as"),
+        ("CALLBACK_ALLOWED_HOSTS", "10.1.2.3/16", "give a network as"),
     ],
 )
 def test_a_bad_value_is_named_with_what_to_give(name: str, text: str, hint: str) -> None:
@@ -541,3 +556,54 @@ def test_a_name_like_ours_may_be_the_merchants_own_where_ours_is_set(tmp_path: P
 
 def test_the_environment_of_the_tests_themselves_is_no_fault() -> None:
     load(dict(os.environ) | COMPLETE)
+
+
+# What is sent to the merchant's own systems
+
+
+def test_secrets_are_read_in_their_order_and_hosts_for_each_account() -> None:
+    both = f"whsec_{'b' * 32}, {CALLBACKS['CALLBACK_SECRETS']}"
+    [account] = settings(**CALLBACKS | {"CALLBACK_SECRETS": both}).accounts.values()
+    assert account.callback_secrets == (base64.b64decode("b" * 32), b"0" * 24)
+    assert account.callback_allowed_hosts.why_not("https://shop.example.com/hook") == ""
+    assert "b'0000" not in repr(account)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw",
+        "whsec_",
+        "whsec_MDAw",
+        f"whsec_{'A' * 92}",
+        "whsec_not-base64",
+        f"whsec_{'b' * 32},x",
+        ",".join([f"whsec_{'b' * 32}"] * 2),
+        ",".join(f"whsec_{letter * 32}" for letter in "bcdef"),
+    ],
+)
+def test_a_secret_that_would_not_sign_is_refused_and_not_repeated(text: str) -> None:
+    [fault] = faults(COMPLETE | {"CALLBACK_SECRETS": text, "CALLBACK_ALLOWED_HOSTS": "a.example"})
+    assert fault.startswith("CALLBACK_SECRETS: give ")
+    assert "bbbb" not in fault
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_secrets_and_hosts_of_callbacks_belong_together(name: str) -> None:
+    [fault] = faults(COMPLETE | {name: CALLBACKS[name]})
+    assert "belong together" in fault
+
+
+def test_where_notifications_are_passed_on_is_known_to_those_who_need_it() -> None:
+    given = COMPLETE | {"NOTIFY_FORWARD_URL": "http://shop.internal/notify"}
+    urls = {"SANDBOX_5X00000000000000": "http://shop.internal/notify"}
+    assert load(given).forward_urls == urls
+    assert load(given, need=Need.NOTIFICATIONS).forward_urls == urls
+    assert load(given, need=Need.COMMANDS).forward_urls == {}
+    assert load(COMPLETE).forward_urls == {}
+
+
+def test_notifications_are_not_passed_on_to_ourselves() -> None:
+    url = "https://pay.example.com/notify"
+    [fault] = faults(COMPLETE | {"ALIPAY_NOTIFY_URL": url, "NOTIFY_FORWARD_URL": url})
+    assert fault.startswith("NOTIFY_FORWARD_URL: this is our own")

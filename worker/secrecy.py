@@ -20,14 +20,17 @@ HEAD = 12  #: characters by which a secret is known: what is told is often cut o
 #: A login in a URL. Only the last @ before the path ends it: a password may hold one. In Redis'
 #: URLs, where no path has an @, also one with a / that should have been quoted.
 _LOGIN = re.compile(r"(?<=redis://|ediss://)\S*(?=@)|(?<=://)[^/\s]*(?=@)")
-#: An RSA key, as PEM or base64 of DER; a Signature header's end, or another long piece of base64.
+#: An RSA key, as PEM or base64 of DER; a Signature header's end; a secret that signs callbacks; or
+#: another long piece of base64.
 _KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|MI[A-Za-z0-9+/]{2,8}(?:IBA|ANBgkqhki)[A-Za-z0-9+/=]*"
     r"|(?<=signature=)[^\s,;\"'\\]+"
+    r"|(?<=whsec_)[A-Za-z0-9+/=%]+"
     rf"|[A-Za-z0-9+/=%]{{{LONG},}}",
     re.DOTALL,
 )
+_SIGNS = ("IBA", "ANBgkqhki", "=", "-----", "whsec_")  #: of these in a short text
 _ARMOUR = re.compile(r"-----(?:BEGIN|END) [A-Z ]*-----")
 
 _heads: dict[str, re.Pattern[str]] = {}
@@ -53,7 +56,7 @@ def mask_looks(text: str) -> str:
         return text
     if "@" in text and "://" in text:
         text = _LOGIN.sub(REDACTED, text)
-    if len(text) >= LONG or "IBA" in text or "ANBgkqhki" in text or "=" in text or "-----" in text:
+    if len(text) >= LONG or any(sign in text for sign in _SIGNS):
         text = _KEY.sub(REDACTED, text)
     return text
 
