@@ -38,6 +38,7 @@ LOGGED = {
     "ReconcilerNotificationsRejected",
     "ReconcilerNotificationsEncrypted",
     "ReconcilerNotificationsQuarantined",
+    "ReconcilerAccountsRefused",
     "ReconcilerRedisUnsafe",
     "ReconcilerDataLost",
     "ReconcilerCommandsDead",

@@ -79,6 +79,7 @@ def play_first(at: Deployment) -> Scenes:
     track(at, "hangs-unheard")
     at.redis.xgroup_setid(KEYS.outcomes, SHOP, "0")
     misuse(at)
+    spoil_keys(at)
     have_ailing_payments(at)
     lose_redis(at)
     run_out_of_files(at)
@@ -194,6 +195,11 @@ def misuse(at: Deployment) -> None:
         notification(unusable).wire(),
     )
     at.redis.xadd(KEYS.commands, {"type": "payment.track", "data": "no JSON"})
+
+
+def spoil_keys(at: Deployment) -> None:
+    at.keys.write_text("no key")
+    at.wait_for("accounts.refused")
 
 
 def payment(name: str, **known: Any) -> Payment:
