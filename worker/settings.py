@@ -546,9 +546,13 @@ def _settings(
 ) -> Settings:
     tables = [table for table in tables if table.client_id]
     known = {t.client_id: defaults(Account) | t.fields | {"client_id": t.client_id} for t in tables}
-    whole = {"client_id", *declared(Account)} if need & Need.GATEWAY else {""}
+    whole = [
+        fields
+        for fields in known.values()
+        if need & Need.GATEWAY and declared(Account).keys() <= fields.keys()
+    ]
     return Settings(
-        accounts={id_: Account(**f) for id_, f in known.items() if whole <= f.keys()},
+        accounts={fields["client_id"]: Account(**fields) for fields in whole},
         public_keys={id_: f["public_keys"] for id_, f in known.items() if "public_keys" in f},
         forward_urls={id_: url for id_, f in known.items() if (url := f.get("notify_forward_url"))},
         own={table.client_id: table.own for table in tables},
