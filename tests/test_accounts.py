@@ -78,10 +78,10 @@ def test_each_account_has_its_own_region_keys_and_versions(write: Write) -> None
 def test_the_example_holds_what_an_account_may_have(tmp_path: Path) -> None:
     text = (ROOT / "deploy/accounts.example.toml").read_text("utf-8")
     (tmp_path / "accounts.toml").write_text(text.replace('"..."', f'"{THEIRS}"'))
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets/shop-asia.key").write_text(OURS)
-    (tmp_path / "secrets/shop-europe.key").write_text(OURS_2)
-    (tmp_path / "secrets/shop-europe.public-keys").write_text(f"1={THEIRS}\n2={THEIRS_2}\n")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/shop-asia.key").write_text(OURS)
+    (tmp_path / "keys/shop-europe.key").write_text(OURS_2)
+    (tmp_path / "keys/shop-europe.public-keys").write_text(f"1={THEIRS}\n2={THEIRS_2}\n")
     found = load(REDIS | {"ALIPAY_ACCOUNTS_FILE": str(tmp_path / "accounts.toml")})
     assert found.client_ids == (A, B)
     assert found.accounts[B].closing_time == 1_800_000

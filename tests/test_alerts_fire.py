@@ -40,6 +40,7 @@ LOGGED = {
     "ReconcilerNotificationsRejected",
     "ReconcilerNotificationsEncrypted",
     "ReconcilerNotificationsQuarantined",
+    "ReconcilerAccountsRefused",
     "ReconcilerRedisUnsafe",
     "ReconcilerDataLost",
     "ReconcilerCommandsDead",

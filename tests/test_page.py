@@ -420,6 +420,23 @@ async def test_where_two_accounts_have_one_both_are_offered(page: Page, now: int
     assert seen.links[-2:] == [f"{page.url}/payments/{CLIENT}:C:x", f"{page.url}/payments/C:x"]
 
 
+async def test_with_several_accounts_it_is_said_whose_a_payment_is_and_either_is_found(
+    page: Page, prefix: str, now: int
+) -> None:
+    both, settings = (CLIENT, "OTHER"), settings_for(prefix)
+    settings = replace(settings, client_id="", own=dict.fromkeys(both, {}))
+    await page.write(*(payment("a", now, MINUTE, client_id=client_id) for client_id in both))
+    async with showing(page.redis, settings) as url:
+        several = Page(page.redis, page.keys, url, page.http)
+        seen = await several.get()
+        assert f"{CLIENT}:a" in seen.text and "OTHER:a" in seen.text
+        found = await several.get("/payments", id="a")
+        assert "Several accounts have one of this name" in found.text
+        assert [link for link in found.links if link.endswith(f"{CLIENT}:a")]
+        one = await several.get("/payments", id="OTHER:a")
+        assert (one.status, "Payment of OTHER" in one.text) == (200, True)
+
+
 @pytest.mark.parametrize(
     "path", ["/payments/x:y", "/payments/no-colon", "/payments?id=x", "/payments"]
 )

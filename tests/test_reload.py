@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ URL = "https://open-sea-global.alipay.com"
 ONE, TWO = (account(side, URL) for side in SIDES.values())
 THEIRS, THEIRS_2 = (key_text(f"alipay_{v}", "public_x509_b64") for v in ("v1", "v2"))
 OURS, OURS_2 = (key_text(f"merchant_{v}", "private_pkcs8_b64") for v in ("v1", "v2"))
+
+
+@pytest.fixture(autouse=True)
+def hangups_as_usual() -> Iterator[None]:
+    """What this process ignores, those that it starts would ignore from the outset."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class Bench:
@@ -308,15 +317,11 @@ async def test_a_bug_is_a_line_in_the_log_and_it_looks_again(
         await until(reloaded)
 
 
-async def test_a_hangup_ends_no_process_before_and_after_it_is_listened_to(bench: Bench) -> None:
-    before = signal.getsignal(signal.SIGHUP)
-    try:
-        async with reloading(bench.source, bench.settings):
-            pass
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        os.kill(os.getpid(), signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+async def test_a_hangup_ends_no_process_that_does_not_listen_any_more(bench: Bench) -> None:
+    async with reloading(bench.source, bench.settings):
+        pass
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 # Processes

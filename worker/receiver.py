@@ -192,12 +192,7 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
     header = _one(request, SIGNATURE)
     client_id = _one(request, CLIENT_ID)
     sent_at = _one(request, REQUEST_TIME)
-    keys = trust.keys.get(client_id)
-    if keys is None:
-        raise Untrusted(Reason.CLIENT_ID)
-    visit.facts["client_id"] = client_id
-    if path != trust.path_of(client_id):
-        raise Untrusted(Reason.PATH)
+    keys = _keys_of(visit, trust, client_id, path)
     # 3. Its body is not too long and there in time.
     body = await _body(request)
     visit.facts |= {"bytes": len(body), "body_sha256": short_digest(body)}
@@ -220,6 +215,17 @@ def _passed_on(request: web.Request) -> tuple[tuple[str, str], ...]:
     """What the signature needs, and what says how to read the body."""
     names = (hdrs.CONTENT_TYPE, CLIENT_ID, REQUEST_TIME, SIGNATURE)
     return tuple((name, request.headers[name]) for name in names if name in request.headers)
+
+
+def _keys_of(visit: Visit, trust: Trust, client_id: str, path: str) -> "Mapping[int, RSAPublicKey]":
+    """The keys that are believed for an account, on its own path alone."""
+    keys = trust.keys.get(client_id)
+    if keys is None:
+        raise Untrusted(Reason.CLIENT_ID)
+    visit.facts["client_id"] = client_id
+    if path != trust.path_of(client_id):
+        raise Untrusted(Reason.PATH)
+    return keys
 
 
 def _without_origin(path: str) -> str:

@@ -513,6 +513,17 @@ def load(
     return Source(environ=environ, dotenv=dotenv, overrides=overrides, need=need).load()
 
 
+def survey(
+    environ: Mapping[str, str],
+    dotenv: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    need: Need = EVERYTHING,
+) -> tuple[Settings, list[str]]:
+    """The same, of which whatever can be read is there beside all that is wrong."""
+    return Source(environ=environ, dotenv=dotenv, overrides=overrides, need=need).survey()
+
+
 # One account, or several
 
 
@@ -570,9 +581,13 @@ def _settings(
 ) -> Settings:
     tables = [table for table in tables if table.client_id]
     known = {t.client_id: defaults(Account) | t.fields | {"client_id": t.client_id} for t in tables}
-    whole = {"client_id", *declared(Account)} if need & Need.GATEWAY else {""}
+    whole = [
+        fields
+        for fields in known.values()
+        if need & Need.GATEWAY and declared(Account).keys() <= fields.keys()
+    ]
     return Settings(
-        accounts={id_: Account(**f) for id_, f in known.items() if whole <= f.keys()},
+        accounts={fields["client_id"]: Account(**fields) for fields in whole},
         public_keys={id_: f["public_keys"] for id_, f in known.items() if "public_keys" in f},
         forward_urls={id_: url for id_, f in known.items() if (url := f.get("notify_forward_url"))},
         own={table.client_id: table.own for table in tables},

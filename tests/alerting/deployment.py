@@ -33,6 +33,7 @@ class Deployment:
     environ: Mapping[str, str]
     port: int  #: for notifications
     admin: Mapping[str, int]  #: the admin ports, by kind of process
+    keys: Path  #: the file of the gateway's public keys
     processes: dict[str, Process] = field(default_factory=dict)  #: those that run, or ran last
     started: list[Process] = field(default_factory=list)
 
@@ -117,7 +118,10 @@ def deployed(state: str, folder: Path, gateway_url: str) -> Iterator[Deployment]
             OUTCOME_GROUPS=SHOP,
         )
         admin = {"worker": worker, "receiver": receiver}
-        made = Deployment(state, folder, server, redis, given, port, admin)
+        keys = folder / f"{state}.keys"
+        keys.write_text(given.pop("ALIPAY_PUBLIC_KEYS"))
+        given["ALIPAY_PUBLIC_KEYS_FILE"] = str(keys)
+        made = Deployment(state, folder, server, redis, given, port, admin, keys)
         try:
             yield made
         finally:

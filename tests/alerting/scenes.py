@@ -80,6 +80,7 @@ def play_first(at: Deployment) -> Scenes:
     track(at, "hangs-unheard")
     at.redis.xgroup_setid(KEYS.outcomes, SHOP, "0")
     misuse(at)
+    spoil_keys(at)
     have_ailing_payments(at)
     lose_redis(at)
     run_out_of_files(at)
@@ -209,6 +210,11 @@ def be_owed(at: Deployment, name: str, entry: str) -> None:
     lane = callback_lane(f"{CLIENT_ID}:{name}")
     at.redis.rpush(KEYS.delivery(lane), entry)
     at.redis.zadd(KEYS.deliveries, {lane: 0})
+
+
+def spoil_keys(at: Deployment) -> None:
+    at.keys.write_text("no key")
+    at.wait_for("accounts.refused")
 
 
 def payment(name: str, **known: Any) -> Payment:

@@ -38,6 +38,7 @@ def case_of(captures: Sequence[Capture], said: Said, settings: Settings) -> Case
         client_id = capture.first("client-id")
         unknown = "no client id is configured: that of the message is believed"
         capture = replace(capture, notes=(*capture.notes, unknown))
+    settings = settings.of(client_id)
     case = Case(
         kind=kind,
         capture=capture,
