@@ -51,13 +51,17 @@ class Duel:
 
     @property
     def margin_p95(self) -> float:
-        """The same by the 95th percentile of the lag."""
+        """The same by the 95th percentile of the lag instead of its mean."""
         fewer = _ratio(self.theirs.inquiries, self.ours.inquiries)
         return max(fewer, _ratio(self.theirs.p95, self.ours.p95))
 
     @property
     def dominated(self) -> bool:
         return self.margin <= 1 and self.theirs.cut_off <= self.ours.cut_off
+
+    @property
+    def dominated_by_p95(self) -> bool:
+        return self.margin_p95 <= 1 and self.theirs.cut_off <= self.ours.cut_off
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,15 @@ class Result:
 
     @property
     def dominated_by(self) -> list[str]:
-        duels = (*self.whole.items(), *self.own_ground.items())
-        return sorted({name for name, duel in duels if duel.dominated})
+        return sorted({name for name, duel in self._duels if duel.dominated})
+
+    @property
+    def dominated_by_p95(self) -> list[str]:
+        return sorted({name for name, duel in self._duels if duel.dominated_by_p95})
+
+    @property
+    def _duels(self) -> tuple[tuple[str, Duel], ...]:
+        return (*self.whole.items(), *self.own_ground.items())
 
     @property
     def nearest(self) -> tuple[str, Duel]:

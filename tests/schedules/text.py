@@ -12,12 +12,18 @@ HEAD = f"{'inquiries':>10}{'later':>7}{'mean s':>10}{'p95 s':>10}"
 
 def summary(results: Sequence[Result]) -> Iterator[str]:
     """A line for each workload: ours, the peer that comes nearest, and who is better than we."""
-    yield f"{'buyers, notifications':<28}{HEAD}  {'nearest peer':<30} margin  dominated by"
+    yield f"{'buyers, notifications':<28}{HEAD}  {'nearest peer':<33}margin  dominated by"
     for result in results:
         name, near = result.nearest
         row = f"{result.buyers.name:<11}{result.notices.name:<17}{_cells(result.figures[OURS])}"
         by = ", ".join(result.dominated_by) or "none"
-        yield f"{row}  {f'{name} ({near.share:.0%})':<30}{near.margin:>7.3f}  {by}"
+        yield f"{row}  {f'{name} ({near.share:.0%})':<33}{near.margin:>6.3f}  {by}"
+    by_p95 = [
+        f"{title(one)}: {', '.join(one.dominated_by_p95)}"
+        for one in results
+        if one.dominated_by_p95
+    ]
+    yield f"By p95 instead of the mean: {'; '.join(by_p95) or 'none'}"
 
 
 def table(result: Result) -> Iterator[str]:
