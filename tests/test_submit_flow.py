@@ -155,6 +155,6 @@ async def test_whatever_becomes_of_a_pay_it_is_one_request_and_one_order(
     assert len(set(said)) == 1, "the same request each time"
     last = (await shop.events())[-1]["data"]
     if events[-1] == "failed":
-        assert (last["via"], last["cause"]) == ("pay", "failed")
+        assert (last["via"], last["resultCode"]) == ("pay", "RISK_REJECT")
     else:
         assert shop.truth(name).taken == 599
