@@ -20,7 +20,7 @@ from worker.store import Store
 
 pytestmark = pytest.mark.once
 
-LIFE = 6  #: seconds
+LIFE = 5  #: seconds
 
 ORDER = {
     "referenceOrderId": "basket-7",
