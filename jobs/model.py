@@ -154,6 +154,7 @@ class Payment:
     submit_state: SubmitState = SubmitState.NONE
     pay_request: str = ""  #: its exact body, sent again as it is; empty once it is sent no more
     pay_digest: str = ""  #: of what the merchant submitted, by which the same is known again
+    pay_code: str = ""  #: the gateway's word that refused it
     pay_attempts: int = 0
     last_pay_at: Ms | None = None
     silent_pay_at: Ms | None = None  #: the last pay that never got an answer

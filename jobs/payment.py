@@ -179,7 +179,7 @@ def _pay_refused(turn: Turn, news: PayRefused) -> Turn:
         return turn
     if news.facts.asked_at < (p.last_pay_at or 0):
         turn = turn.change(silent_pay_at=p.last_pay_at)
-    return turn.change(submit_state=SubmitState.REFUSED).ask_now()
+    return turn.change(submit_state=SubmitState.REFUSED, pay_code=news.facts.code).ask_now()
 
 
 def _answered_late(turn: Turn, news: News) -> Turn:
@@ -737,7 +737,8 @@ def _end(turn: Turn, status: Status, via: Via | None, *marks: str, would: str = 
     """The one end of a payment."""
     refused = turn.payment.submit_state is SubmitState.REFUSED
     if status is Status.FAILED and refused and via is not Via.OPERATOR:
-        via = Via.PAY  # whatever was asked afterwards only confirmed it
+        # Whatever was asked afterwards only confirmed it, and says nothing of why.
+        via, turn = Via.PAY, turn.change(result_code=turn.payment.pay_code)
     turn = turn.mark(*marks).new_phase(status=status, via=via, final_at=turn.now, reason="")
     turn = turn.change(redirect_url="", redirect_method="")
     turn = turn.tell(status.value, status.value, would=would)

@@ -762,7 +762,9 @@ def _submitted(p: Payment, now: Ms, words: list[str]) -> Payment:
     if "unanswered" in words:
         return replace(sent, submit_state=SubmitState.OPEN)
     if "refused" in words:
-        return replace(sent, submit_state=SubmitState.REFUSED, pay_request="")
+        return replace(
+            sent, submit_state=SubmitState.REFUSED, pay_request="", pay_code="RISK_REJECT"
+        )
     sent = replace(sent, redirect_url=CASHIER, redirect_method="GET", found=True)
     return replace(sent, submit_state=SubmitState.CREATED, pay_request="")
 

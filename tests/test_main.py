@@ -19,6 +19,7 @@ from structlog.typing import EventDict
 
 import worker.main
 import worker.tasks
+from jobs.schedule import CancelWindow
 from tests.keys import CLIENT_ID
 from tests.servers import (
     ROOT,
@@ -134,6 +135,7 @@ def test_patience_is_read_from_the_settings_of_its_account(redis_url: str) -> No
         "LAST_INQUIRY_GRACE_SECONDS": "9",
         "CANCEL_QUIET_SECONDS": "10",
         "CANCEL_LIMIT_SECONDS": "11",
+        "ALIPAY_CANCEL_WINDOW": "14s",
         "NOT_FOUND_SETTLE_SECONDS": "12",
         "UNRESOLVED_WATCH_DAYS": "13",
         "ON_TIMEOUT": "report",
@@ -152,6 +154,7 @@ def test_patience_is_read_from_the_settings_of_its_account(redis_url: str) -> No
     assert (policy.last_inquiry_grace, policy.cancel_quiet) == (9000, 10_000)
     assert (policy.cancel_limit, policy.not_found_settle) == (11_000, 12_000)
     assert policy.unresolved_watch == 13 * 86_400_000
+    assert policy.cancel_window == CancelWindow(length=14_000)
     assert policy.report
 
 

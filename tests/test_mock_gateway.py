@@ -405,6 +405,58 @@ async def test_pay_refuses_what_is_no_entry_code_payment(
     assert world.mock.ledger.truths(BIRTH) == []
 
 
+#: An order that lives a second, so that what is lost or held takes no longer.
+BRIEF = PAY | {"paymentExpiryTime": "2027-01-15T16:00:01+08:00"}
+
+
+async def pays(world: World, name: str) -> list[str]:
+    """What three pays are answered."""
+    said = []
+    for _ in range(3):
+        try:
+            said.append((await world.call("pay", BRIEF | {"paymentRequestId": name})).code)
+        except aiohttp.ClientError:
+            said.append("lost")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "standing"),
+    [
+        ("pay_unknown-1", ["U UNKNOWN_EXCEPTION", "lost", "S SUCCESS"], "unpaid"),
+        ("pay_refused-1", ["F RISK_REJECT"] * 3, "never_created"),
+        ("pay_refused_late-1", ["lost", "F RISK_REJECT", "S SUCCESS"], "unpaid"),
+    ],
+)
+async def test_pay_itself_may_go_wrong_with_and_without_making_the_order(
+    world: World, name: str, said: list[str], standing: str
+) -> None:
+    assert await pays(world, name) == said
+    truth = await world.truth(name)
+    assert (truth.status, truth.pays) == (standing, 3)
+
+
+async def test_a_pay_that_is_lost_has_made_the_order(world: World) -> None:
+    with pytest.raises(aiohttp.ClientError):
+        await world.call("pay", BRIEF | {"paymentRequestId": "pay_refused_late-1"})
+    assert await world.status("pay_refused_late-1") == "PROCESSING"
+
+
+async def test_each_pay_leaves_a_digest_by_which_the_same_request_is_known(world: World) -> None:
+    await world.call("pay", PAY)
+    await world.call("pay", PAY)
+    await world.call("pay", PAY | {"paymentRedirectUrl": "https://shop.example/done"})
+    said = [moment.detail for moment in world.mock.ledger.journal if moment.what == "pay"]
+    assert said[0] == said[1] != said[2]
+
+
+async def test_a_pay_that_is_held_is_answered_when_the_trouble_is_over(world: World) -> None:
+    started = time.monotonic()
+    answer = await world.call("pay", BRIEF | {"paymentRequestId": "pay_slow-1"})
+    assert answer.code == "S SUCCESS"
+    assert time.monotonic() - started >= 0.39
+
+
 @pytest.mark.parametrize("body", [b"{", b'{"a":' * 100_000, {}, {"paymentRequestId": None}])
 async def test_an_inquiry_without_a_payment_is_illegal(world: World, body: object) -> None:
     """What cannot be read is answered, not crashed on."""

@@ -63,6 +63,7 @@ from tests.cells import (
     command,
     inquired,
     notified,
+    pay_said,
     place,
     said,
     word,
@@ -239,7 +240,9 @@ def test_an_answer_leaves_its_code_and_a_definite_one_to_a_cancel_its_time() -> 
     for cell, scene, news, decision in decided():
         p = decision.payment
         late = of_pay(news) and scene.payment.status is not Status.PENDING
-        if hasattr(news, "facts") and not late:
+        if p.via is Via.PAY:
+            assert p.result_code == "RISK_REJECT", "why it failed, not how that was confirmed"
+        elif hasattr(news, "facts") and not late:
             assert p.result_code == "SUCCESS", cell.name
         if p.cancel_state not in (scene.payment.cancel_state, CancelState.OPEN):
             assert p.cancel_answered_at == scene.now, cell.name
@@ -438,7 +441,7 @@ GOOD: list[Money | None] = [FRESH.amount]
 def messages(draw: st.DrawFn) -> Message | str:
     """Anything that may be heard, timed from the moment it is heard; or a word for the clock."""
     kind = draw(
-        st.sampled_from(["clock", "late", "inquiry", "cancel", "notify", "silence", "order"])
+        st.sampled_from(["clock", "late", "inquiry", "pay", "cancel", "notify", "silence", "order"])
     )
     old = draw(st.sampled_from([0, 0, 0, SECOND, 90 * SECOND, 10 * MINUTE]))
     amount = draw(st.sampled_from([*GOOD * 6, None, Money("USD", 1), Money("EUR", 599)]))
@@ -450,6 +453,8 @@ def messages(draw: st.DrawFn) -> Message | str:
             parts = draw(st.lists(st.sampled_from([Money("USD", 300), Money("USD", 599), None])))
             returns = tuple(Return("REFUND", part) for part in parts) if status == "SUCCESS" else ()
             return inquired(FRESH, status, -old, returns=returns, **more)
+        case "pay":
+            return pay_said(FRESH, draw(st.sampled_from(Call)), -old)
         case "cancel":
             return cancel_said(FRESH, draw(st.sampled_from(Call)), -old)
         case "notify":
@@ -531,6 +536,12 @@ def play(life: Life, message: Message | str) -> None:
         life.hear(timed(message, life.now))
 
 
+#: Tracked, or with a pay of our own that is about to leave.
+BEGINNINGS = (
+    replace(FRESH, next_at=T0),
+    replace(FRESH, next_at=T0, next_act=Act.PAY, pay_request="{}", pay_digest="digest_1"),
+)
+beginnings = st.sampled_from(BEGINNINGS)
 modes = st.sampled_from(
     [(False, OnTimeout.CANCEL), (True, OnTimeout.CANCEL), (False, OnTimeout.REPORT)]
 )
@@ -538,24 +549,29 @@ modes = st.sampled_from(
 
 @pytest.mark.once
 @settings(deadline=None, max_examples=300)
-@given(st.lists(messages(), max_size=40), modes, st.booleans())
+@given(st.lists(messages(), max_size=40), modes, st.booleans(), beginnings)
 def test_whatever_is_heard_in_whatever_order_the_promises_hold(
-    heard: list[Message | str], mode: tuple[bool, OnTimeout], agreed: bool
+    heard: list[Message | str], mode: tuple[bool, OnTimeout], agreed: bool, start: Payment
 ) -> None:
     """Ends absorb, `seq` rises, one end is told, no cancel follows a success or leaves early."""
-    payment = replace(FRESH, next_at=T0, on_timeout=mode[1], closing_agreed=agreed)
+    payment = replace(start, on_timeout=mode[1], closing_agreed=agreed)
     life = Witness(payment, policy=replace(POLICY, report=mode[0]))
     for message in heard:
         play(life, message)
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(messages(), max_size=25), st.sampled_from(["SUCCESS", "FAIL", "CANCELLED"]), modes)
+@given(
+    st.lists(messages(), max_size=25),
+    st.sampled_from(["SUCCESS", "FAIL", "CANCELLED"]),
+    modes,
+    beginnings,
+)
 def test_once_the_gateway_says_one_thing_every_payment_ends_or_a_person_is_called(
-    heard: list[Message | str], truth: str, mode: tuple[bool, OnTimeout]
+    heard: list[Message | str], truth: str, mode: tuple[bool, OnTimeout], start: Payment
 ) -> None:
     """However it began: within a bounded number of questions."""
-    payment = replace(FRESH, next_at=T0, on_timeout=mode[1])
+    payment = replace(start, on_timeout=mode[1])
     life = Witness(payment, policy=replace(POLICY, report=mode[0]))
     for message in heard:
         play(life, message)
@@ -573,18 +589,24 @@ def answer(life: Life, act: Act, truth: str) -> None:
         life.inquiry(truth, **told)
     elif act is Act.CANCEL:
         life.cancel_answer(Call.REFUSED if truth == "SUCCESS" else Call.OK, **told)
+    elif act is Act.PAY:
+        life.hear(pay_said(life.payment, Call.OK, life.now, **told))
 
 
 @pytest.mark.once
 @settings(deadline=None, max_examples=100)
-@given(st.sampled_from(["PROCESSING", "PENDING", "NOT_EXIST", "?", "silence"]), modes, st.data())
+@given(
+    st.sampled_from(["PROCESSING", "PENDING", "NOT_EXIST", "?", "silence"]),
+    modes,
+    beginnings,
+    st.data(),
+)
 def test_a_gateway_that_never_says_a_final_word_does_not_keep_a_payment_for_ever(
-    always: str, mode: tuple[bool, OnTimeout], data: st.DataObject
+    always: str, mode: tuple[bool, OnTimeout], start: Payment, data: st.DataObject
 ) -> None:
     """It ends cancelled, or a person is called; cancels may be answered in any way, or never."""
-    life = Witness(
-        replace(FRESH, next_at=T0, on_timeout=mode[1]), policy=replace(POLICY, report=mode[0])
-    )
+    payment = replace(start, on_timeout=mode[1])
+    life = Witness(payment, policy=replace(POLICY, report=mode[0]))
     calls = [Call.UNKNOWN, Call.REFUSED, Call.NOT_EXIST, Call.WINDOW_EXCEEDED, Call.MISCONFIGURED]
     refused = data.draw(st.sampled_from([None, *calls]))
     for _ in range(2000):  # an inquiry a minute for a day, at most
@@ -595,6 +617,9 @@ def test_a_gateway_that_never_says_a_final_word_does_not_keep_a_payment_for_ever
             life.silence(to_cancel=True) if refused is None else life.cancel_answer(refused)
         elif act is Act.INQUIRE:
             life.silence() if always == "silence" else life.inquiry(always)
+        elif act is Act.PAY:
+            said = pay_said(life.payment, refused, life.now) if refused else None
+            life.hear(said or Silence(asked_at=life.now, why="timeout", to_pay=True))
     pytest.fail(f"still {life.payment.status}")
 
 

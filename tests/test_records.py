@@ -66,6 +66,7 @@ FULL = replace(
     submit_state=SubmitState.OPEN,
     pay_request='{"productCode":"IN_STORE_PAYMENT"}',
     pay_digest="0a1b",
+    pay_code="RISK_REJECT",
     pay_attempts=2,
     last_pay_at=1_790_000_000_014,
     silent_pay_at=1_790_000_000_015,

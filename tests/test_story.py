@@ -133,6 +133,13 @@ def happened(told: str) -> list[str]:
         ("inquiry", "not_exist", "ORDER_NOT_EXIST", "The gateway says: there is no such order."),
         ("inquiry", "no_answer", "timeout", "Our question got no answer that counts: it took too long."),
         ("inquiry", "no_answer", "untrusted_sig_mismatch", "Our question got no answer that counts: nothing proves that it is the gateway's (sig_mismatch)."),
+        ("command", "payment.submit", "USD 599", "Your system asked to have it submitted and followed: USD 599."),
+        ("pay", "sent", "", "Our pay was sent."),
+        ("pay", "no_answer", "timeout", "Our pay got no answer that counts: it took too long."),
+        ("pay", "order_created", "SUCCESS", "The gateway made the order: your system hears where the buyer pays."),
+        ("pay", "pay_refused", "RISK_REJECT", "The gateway refused to make the order: RISK_REJECT."),
+        ("pay", "amount_mismatch", "USD 1", "The gateway says: another amount than yours, USD 1."),
+        ("pay", "no_answer", "no_redirect", "Our pay got no answer that counts: it does not say where the buyer pays."),
         ("cancel", "cancel_confirmed", "SUCCESS", "The gateway confirmed the cancel."),
         ("cancel", "no_answer", "stale", "The cancel got no answer that counts: an answer came that is not of now."),
         ("command", "payment.cancel", "out of stock", "Your system asked to cancel it: out of stock."),
@@ -169,6 +176,21 @@ def test_whoever_must_look_is_told_what_to_do_and_how_to_say_so() -> None:
     assert to_do({"status": "pending"}) == to_do({"status": "succeeded"}) == ""
 
 
+WINDOW_END = {"cancelWindowEnd": "2027-01-15T16:15:00.000Z"}
+
+
+def test_whoever_must_refund_is_told_when_the_cancel_window_ends() -> None:
+    refund = {"status": "failed", "aftercare": "refund_required"}
+    assert to_do(refund | WINDOW_END).startswith(
+        "the gateway cancels until 2027-01-15 16:15 UTC; refund it on the gateway's dashboard"
+    )
+    for reason in ("cancel_window", "cancel_limit", "cancel_refused"):
+        record = {"status": "unresolved", "reason": reason} | WINDOW_END
+        assert to_do(record).startswith("the gateway cancels until 2027-01-15 16:15 UTC; ")
+    other = {"status": "unresolved", "reason": "brake"} | WINDOW_END
+    assert "UTC" not in to_do(other)
+
+
 # What comes next
 
 PENDING = {
@@ -196,6 +218,8 @@ FAILED = {"status": "failed", "finalAt": str(NOW - 1000), "aftercare": "watching
         ({"closingTime": str(NOW - 1)}, "in 12 s the gateway is asked for the last time; if it is not paid, it is cancelled"),
         ({"nextInquiryAt": str(NOW - 180_000)}, "it was due 3 min ago; a worker that runs takes it up at once"),
         ({"nextInquiryAt": str(NOW - 1000)}, "now the gateway is asked again; if it is not paid within 3 min 20 s, it is cancelled"),
+        ({"nextAct": "pay"}, "in 12 s our pay is sent"),
+        ({"nextAct": "pay", "submitState": "open"}, "in 12 s our pay is sent again, as it was"),
         (CANCELLING, "in 12 s the cancel is sent"),
         (CANCELLING | {"cancelAttempts": "2"}, "in 12 s the cancel is sent again"),
         ({"status": "unresolved", "reason": "brake"}, "in 12 s the gateway is asked how it stands"),
@@ -215,6 +239,10 @@ def test_it_says_what_comes_next_and_when(changed: dict[str, str], comes: str) -
         ({}, "the gateway has not said that it is paid, asked 7 times"),
         ({"unanswered": "3"}, "the gateway has not answered the last 3 of our questions"),
         ({"unanswered": "1"}, "the gateway has not answered our last question"),
+        ({"nextAct": "pay"}, "our pay is about to leave"),
+        ({"submitState": "open", "unanswered": "1"}, "our pay has no answer yet"),
+        ({"submitState": "refused"}, "the gateway refused our pay; it is asked whether an earlier one made the order"),
+        ({"submitState": "created"}, "the gateway has not said that it is paid, asked 7 times"),
         (MISMATCHED, "the gateway speaks of another payment or amount than yours"),
         ({"confirmingSince": "1"}, "the buyer has paid, the bank is confirming"),
         ({"nextInquiryAt": str(NOW - 180_000)}, "no worker has taken it up, 3 min after its time"),

@@ -219,7 +219,7 @@ async def test_a_pay_that_is_refused_and_made_no_order_is_cancelled_once_and_fai
     assert bench.worker.gateway.calls == ["pay", "inquire", "cancel", "inquire"]
     assert await bench.told() == ["cancelling.1", "failed"]
     data = (await bench.outcomes())[-1]["data"]
-    assert (data["via"], data["cause"]) == ("pay", "failed")
+    assert (data["via"], data["cause"], data["resultCode"]) == ("pay", "failed", "RISK_REJECT")
 
 
 async def test_a_pay_refused_after_one_without_an_answer_waits_until_that_has_arrived(

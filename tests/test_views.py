@@ -56,6 +56,17 @@ async def followed_for(redis: Redis, seconds: int, name: str, **changed: Any) ->
 # One payment
 
 
+async def test_the_body_of_a_payment_that_we_submit_is_shown_to_nobody(
+    redis: Redis, keys: Keys
+) -> None:
+    submitted = replace(PAYMENT, pay_request='{"order":"secret"}', next_act=Act.PAY)
+    await write(redis, keys, submitted, TRACKED)
+    seen = await look_up(redis, keys.prefix, CLIENT_ID, "order-1")
+    assert seen is not None
+    assert seen["payment"]["nextAct"] == "pay"
+    assert "secret" not in str(seen)
+
+
 async def test_a_payment_is_shown_with_its_record_and_its_story(redis: Redis, keys: Keys) -> None:
     await write(redis, keys, PAYMENT, TRACKED, ASKED)
     seen = await look_up(redis, keys.prefix, CLIENT_ID, "order-1")

@@ -253,7 +253,8 @@ def to_do(record: Record) -> str:
     name = record.get("paymentRequestId", "ID")
     if record.get("status") == Status.UNRESOLVED:
         words = "succeeded|failed|cancelled"
-        helps = _reason(record)[1]
+        tried = record.get("reason", "").startswith("cancel_")
+        helps = f"{_window(record) if tried else ''}{_reason(record)[1]}"
         return f"{helps}; then `reconciler resolve {name} --as {words} --reason TEXT`"
     if record.get("aftercare") == "refund_required":
         return (
@@ -266,7 +267,7 @@ def to_do(record: Record) -> str:
 def _window(record: Record) -> str:
     """When the gateway is expected to cancel no more, where it is known."""
     end = str(record.get("cancelWindowEnd", ""))
-    return f"it cancels until {end[:16].replace('T', ' ')} UTC; " if end else ""
+    return f"the gateway cancels until {end[:16].replace('T', ' ')} UTC; " if end else ""
 
 
 def _reason(record: Record) -> tuple[str, str]:

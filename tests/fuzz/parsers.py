@@ -7,7 +7,12 @@ from collections.abc import Callable
 
 from tests.fuzz.mutations import double, drop, flip, insert, stock
 from tests.servers import inquired
-from worker.messages import parse_cancel_answer, parse_inquiry_answer, parse_notification
+from worker.messages import (
+    parse_cancel_answer,
+    parse_inquiry_answer,
+    parse_notification,
+    parse_pay_answer,
+)
 from worker.strict_json import Unreadable, parse_object
 
 TOKENS = (
@@ -21,6 +26,7 @@ ANSWER = json.dumps(
         "order-1",
         "SUCCESS",
         paymentTime="2026-01-02T03:04:05Z",
+        redirectActionForm={"method": "GET", "redirectUrl": "https://cashier.example/1"},
         transactions=[
             {
                 "transactionType": "REFUND",
@@ -35,6 +41,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "notification": lambda body: parse_notification(body, None, 0, "client"),
     "inquiry": lambda body: parse_inquiry_answer(body, 0, 0),
     "cancel": lambda body: parse_cancel_answer(body, 0, 0),
+    "pay": lambda body: parse_pay_answer(body, 0, 0),
 }
 
 

@@ -28,7 +28,7 @@ SHOWN = 500  #: characters of one text; ours are shorter
 
 #: Of `views.look_up`'s record: what the facts above the raw record have told already, or what a
 #: page should not show: an address may hold a token.
-HIDDEN = "callbackUrl"
+HIDDEN = ("callbackUrl", "payRequest")
 
 
 def render(seen: OnePayment, retention: Ms) -> str:
@@ -122,7 +122,8 @@ def _plan(payment: Payment, now: Ms, retention: Ms) -> Html:
         return tag("p", "Nothing is asked any more. ", _rest(payment, now, retention, then))
     late = now - payment.next_at
     due = f"This was due {length(late)} ago. " if late > LATE else None
-    what = {Act.CANCEL: "A cancel is sent"}.get(payment.next_act, "The gateway is asked")
+    calls = {Act.CANCEL: "A cancel is sent", Act.PAY: "Our pay is sent"}
+    what = calls.get(payment.next_act, "The gateway is asked")
     closing = None
     if payment.status is Status.PENDING:
         closing = join(" Closing time: ", moment(payment.closing_time, now), ".")
@@ -162,6 +163,7 @@ def _facts(payment: Payment, now: Ms) -> Html:
             ("Last asked", _maybe(p.asked_at, now)),
             ("Without an answer since", f"{p.unanswered:,} tries" if p.unanswered else None),
             ("Last code of the gateway", cut(p.result_code)),
+            ("Pays sent", _pays(p)),
             ("Cancels sent", _cancels(p)),
             ("Last cancel", _maybe(p.last_cancel_at, now)),
             ("After its end", _aftercare(p)),
@@ -172,6 +174,20 @@ def _facts(payment: Payment, now: Ms) -> Html:
 
 def _maybe(at: Ms | None, now: Ms) -> Html | None:
     return None if at is None else moment(at, now)
+
+
+def _pays(payment: Payment) -> str | None:
+    if not payment.pay_attempts:
+        return None
+    return f"{payment.pay_attempts:,}; {_SUBMIT_STATES[payment.submit_state]}"
+
+
+_SUBMIT_STATES = {
+    "none": "none is open",
+    "open": "no answer yet",
+    "created": "the order is made",
+    "refused": "refused",
+}
 
 
 def _cancels(payment: Payment) -> str | None:
@@ -220,7 +236,7 @@ def _line(line: Mapping[str, Any]) -> Html:
     )
 
 
-SOURCES = ("notification", "inquiry", "cancel", "command", "status")
+SOURCES = ("notification", "inquiry", "pay", "cancel", "command", "status")
 
 
 def _time(said: object) -> Html:
@@ -246,7 +262,9 @@ def _record(record: Mapping[str, str]) -> Html | None:
     if not record:
         return None
     rows: list[list[Child]] = [
-        [cut(name), cut(value)] for name, value in sorted(record.items())[:MOST] if name != HIDDEN
+        [cut(name), cut(value)]
+        for name, value in sorted(record.items())[:MOST]
+        if name not in HIDDEN
     ]
     shown = table("The record", ["Field", "Value"], rows)
     return tag("details", tag("summary", "The record as it is stored"), shown)

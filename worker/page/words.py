@@ -2,7 +2,7 @@
 
 import shlex
 
-from jobs.model import Act, Aftercare, CancelState, Ms, OnTimeout, Payment, Status
+from jobs.model import Act, Aftercare, CancelState, Ms, OnTimeout, Payment, Status, SubmitState
 from worker import story
 
 MEANING = {
@@ -52,6 +52,8 @@ def why(payment: Payment) -> str:
         return "bank confirms"
     if payment.cause is not None:
         return payment.cause.value.replace("_", " ")
+    if payment.status is Status.PENDING and payment.submit_state is SubmitState.REFUSED:
+        return "pay refused"
     return "no answer" if payment.unanswered else ""
 
 
@@ -59,7 +61,7 @@ def action(payment: Payment) -> str:
     """What is done next, in a word or two."""
     if payment.next_at is None:
         return "nothing"
-    return "cancel" if payment.next_act is Act.CANCEL else "ask the gateway"
+    return {Act.CANCEL: "cancel", Act.PAY: "pay"}.get(payment.next_act, "ask the gateway")
 
 
 def what_then(payment: Payment) -> str:
