@@ -342,7 +342,7 @@ def _cancel_open(turn: Turn, news: News) -> Turn:
         doubt = turn.payment.paid_seen or turn.mismatch or turn.reporting
         if p.cause is Cause.FAILED and not doubt:
             return _end(turn, Status.FAILED, Via.CANCEL, "cancel_unconfirmed")
-        return _look(turn, "cancel_limit", would=_would(turn))
+        return _look(turn, "cancel_limit")
     return _cancel_again(turn)
 
 
@@ -357,7 +357,7 @@ def _cancel_was_refused(turn: Turn, news: News) -> Turn:
         case Closed():
             return _closed(turn, news.facts.via)
         case _ if turn.cancel_limit_reached:
-            return _look(turn, "cancel_refused", would=_would(turn))
+            return _look(turn, "cancel_refused")
         case Tick():
             return turn.wake()
         case Hint():
@@ -441,11 +441,6 @@ def _note_refusal(turn: Turn, news: CancelRefused) -> Turn:
         cancel_answered_at=turn.now,
         not_found=0,
     )
-
-
-def _would(turn: Turn) -> str:
-    """What is not done any more since report mode was switched on."""
-    return "cancel" if turn.reporting else ""
 
 
 def _report_switched_on(turn: Turn) -> Turn:
@@ -586,7 +581,7 @@ def _take_back(turn: Turn, news: News) -> Turn:
         case Closed() | Failed():
             return _refund_confirmed(turn)
         case _ if turn.cancel_limit_reached or turn.reporting:
-            return _refund_required(turn, would=_would(turn))
+            return _refund_required(turn)
         case _:
             return turn.cancel_again()
 
@@ -615,11 +610,11 @@ def _refund_confirmed(turn: Turn) -> Turn:
     return turn.new_phase().ask_in_aftercare()
 
 
-def _refund_required(turn: Turn, would: str = "") -> Turn:
+def _refund_required(turn: Turn) -> Turn:
     """Listed and alarmed until the money is back or an operator resolves it."""
     again = str(turn.payment.cancel_attempts)
     turn = turn.new_phase(aftercare=Aftercare.REFUND_REQUIRED).open_window()
-    turn = turn.attention("refund_required", "refund", again, would=would)
+    turn = turn.attention("refund_required", "refund", again)
     return turn.alarm("money stays taken after the end: refund it").ask_slowly()
 
 

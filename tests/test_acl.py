@@ -358,6 +358,19 @@ async def _at_once(admin: Redis) -> bool:
     return not await admin.exists(K.deliveries)
 
 
+async def test_an_operator_imports_a_list_with_the_workers_rights(
+    server: Guarded, tmp_path: Path
+) -> None:
+    file = tmp_path / "payments.csv"
+    file.write_text("paymentRequestId,currency,value\norder-1,USD,599\n")
+    given = environ(server.url_of("worker"), "reconciler", "")
+    for words in (["track", "--file", str(file)], ["report"]):
+        with process(tmp_path, given, *reconciler(*words)) as operator:
+            assert await asyncio.to_thread(operator.ended) == 0, operator.said
+    assert await server.who("admin").xlen(K.commands) == 1
+    assert await denied_to(server) == []
+
+
 async def _loaded(admin: Redis) -> bool:
     return bool((await admin.info("memory"))["number_of_cached_scripts"])
 

@@ -28,6 +28,7 @@ from tests.servers import (
 from tests.test_cli import Line
 from worker.cli import _parser
 from worker.cli.progress import EVERY, Progress, bar_of, words_of
+from worker.imports import Full, Import, Overtaken, Stalled
 
 line = test_cli.line  #: the fixture
 
@@ -147,6 +148,43 @@ def test_what_cannot_be_meant_is_told(line: Line, words: list[str], code: int, s
     found, out, err = line("track", *words)
     assert (found, out) == (code, "")
     assert says in err
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        (Stalled("7 wait"), 4, "7 wait. Written up to line 0; the same command goes on from there"),
+        (Full("no room"), 4, "no room. Written up to line 0"),
+        (Overtaken(), 1, "another process writes the same list"),
+    ],
+)
+def test_what_stops_an_import_is_told_with_how_it_goes_on(
+    line: Line,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+    code: int,
+    says: str,
+) -> None:
+    async def stops(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(Import, "write", stops)
+    found, out, err = line("track", "--file", listed(tmp_path, GOOD % 1))
+    assert (found, out) == (code, "")
+    assert says in err
+
+
+def test_who_waits_for_a_worker_that_is_not_there_is_told(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stalls(_: Any) -> None:
+        raise Stalled("1 waits")
+
+    monkeypatch.setattr(Import, "carried_out", stalls)
+    code, _, err = line("track", "--file", listed(tmp_path, GOOD % 1), "--wait")
+    assert code == 4 and "all is written, but 1 waits" in err
+    assert orders(line) == ["order-1"]
 
 
 def test_a_heading_that_is_misspelt_is_told(line: Line, tmp_path: Path) -> None:
@@ -340,6 +378,27 @@ async def test_a_gateway_that_does_not_answer_is_told_apart(known: Line) -> None
 
     code, out, _ = await audited(known, "--rate", "1000", answer=nothing)
     assert (code, out) == (4, "1 unanswered\n")
+
+
+async def test_an_audit_of_a_silent_gateway_ends_early_and_says_so(known: Line) -> None:
+    for n in range(40):
+        ended(known, f"order-{n}", "succeeded")
+    known.redis.zadd(known.keys.open, {"OTHER:order-1": 1})
+
+    async def nothing(_: Any) -> Any:
+        return signed_answer("/another", inquired("order-1", "SUCCESS"))
+
+    code, out, _ = await audited(known, "--rate", "1000", answer=nothing)
+    assert code == 4
+    assert "of accounts that are not set here, and not asked: 1" in out
+    assert re.search(r"given up: the gateway did not answer about \d+ in a row", out)
+
+
+async def test_an_audit_may_be_of_one_account_alone(known: Line) -> None:
+    ended(known, "order-1", "cancelled")
+    words = ("--client-id", "ANOTHER", "--json")
+    code, out, _ = await audited(known, *words, answer=says("SUCCESS"))
+    assert (code, json.loads(out)["asked"]) == (0, 0)
 
 
 async def test_a_list_with_faults_is_mended_before_anybody_is_asked(
