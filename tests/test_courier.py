@@ -34,6 +34,8 @@ from worker.keys import Keys
 from worker.receiving import tls_context
 from worker.settings import Settings, load
 
+pytestmark = pytest.mark.once  # what is under test is Redis and HTTP
+
 OLD, NEW = b"o" * 24, b"n" * 32
 LANE = callback_lane(KEY)
 

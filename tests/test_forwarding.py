@@ -32,6 +32,8 @@ from worker.settings import Settings, load
 from worker.signature import Signed, Untrusted, verify
 from worker.store import digest
 
+pytestmark = pytest.mark.once  # what is under test is Redis and HTTP
+
 PATH = "/alipay/notify"  #: which the gateway calls and signs
 KEYS = {1: public_key("alipay_v1"), 2: public_key("alipay_v2")}
 GENUINE = notification(paid("order-1"), path=PATH)

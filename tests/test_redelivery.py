@@ -23,6 +23,8 @@ from worker import deliveries
 from worker.deliveries import Delivery, Kind, forward_lane
 from worker.replay import Choice, Replay
 
+pytestmark = pytest.mark.once  # what is under test is Redis and HTTP
+
 EVERY = Choice()
 
 
