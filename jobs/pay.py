@@ -14,7 +14,7 @@ async def send_pay(tools: Tools, loaded: Loaded) -> None:
     the gateway takes as the same order.
     """
     sent_at = loaded.payment.last_pay_at or 0
-    if tools.store.now() - sent_at >= LEASE:
+    if tools.store.latest() - sent_at >= LEASE:
         return  # we were frozen: another worker holds the payment now, and may know better
     gateway = tools.accounts[loaded.payment.client_id].gateway
     answer = await gateway.pay(loaded.payment, sent_at)

@@ -46,7 +46,10 @@ class Store(Protocol):
     """The truth. Every method is atomic; each may raise the shell's own connection errors."""
 
     def now(self) -> Ms:
-        """Redis time."""
+        """Redis time; by as much too early as its last answer was late."""
+
+    def latest(self) -> Ms:
+        """Redis time, if its last answer was made as soon as it was asked: never too early."""
 
     async def claim(self, key: str) -> Loaded | None:
         """A payment that is due or has mail, held for the length of a lease; else None."""

@@ -219,6 +219,9 @@ class HeldUpStore(Store):
     def now(self) -> Ms:
         return super().now() + self.frozen_for
 
+    def latest(self) -> Ms:
+        return super().latest() + self.frozen_for
+
     async def save(
         self,
         loaded: Loaded,

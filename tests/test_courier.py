@@ -60,8 +60,13 @@ class Endpoint:
     url: str
     got: list[Asked]
     answers: list[int | web.Response] = field(default_factory=list)
+    open: asyncio.Event = field(default_factory=asyncio.Event)  #: not set: no answer yet
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     async def answer(self, _: Asked) -> web.StreamResponse:
+        await self.open.wait()
         said = self.answers.pop(0) if self.answers else 204
         return web.Response(status=said) if isinstance(said, int) else said
 
@@ -279,9 +284,11 @@ async def test_two_who_sent_the_same_take_out_no_more_than_that(
     await tell(bench, endpoint.url, "a", "b")
     settings = settings_of(endpoint.host)
     async with couriers(bench, settings) as one, couriers(bench, settings) as other:
+        endpoint.open.clear()
         for each in (one, other):
             await make_due(bench)
             await each.collect()
+        endpoint.open.set()
         await asyncio.gather(one.drain(), other.drain())
     assert endpoint.ids() == ["a", "a"]
     assert [waiting.id for waiting in await waits(bench)] == [f"{KEY}:b"]

@@ -98,7 +98,7 @@ def test_a_number_in_an_envelope_stays_a_number(number: float) -> None:
     event = json.dumps(EVENT | {"data": {"reference": number}})
     said = parse_object(unwrap({"data": event}).data.encode())["reference"]
     assert isinstance(said, Decimal | int)
-    assert float(said) == number
+    assert said == Decimal(repr(number))
 
 
 def test_text_is_written_in_ascii_and_read_back_whole() -> None:

@@ -44,6 +44,7 @@ from tests.servers import (
     scripted_gateway,
     signed_answer,
 )
+from worker.endpoints import AllowedHosts
 from worker.gateway import MAX_ANSWER_BYTES, HttpGateway, open_session
 from worker.receiving import tls_context
 from worker.settings import Account
@@ -66,6 +67,9 @@ ACCOUNT = Account(
     closing_time=840_000,
     pending_closing_time=604_800_000,
     cancel_window=None,
+    callback_secrets=(),
+    callback_allowed_hosts=AllowedHosts(),
+    notify_forward_url=None,
 )
 CANCELLED = {
     "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},

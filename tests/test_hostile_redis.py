@@ -157,6 +157,7 @@ def _save(store: Store, found: Payment, entries: list[str]) -> Awaitable[list[An
     k = store.keys
     names = [k.payment(KEY), k.timeline(KEY), k.inbox(KEY), k.open]
     names += [k.outcomes, k.brake, k.parked, k.queue]
+    names += [k.deliveries, k.delivery(write["lane"])]
     return store._run("save", names, [json.dumps(write)])
 
 

@@ -150,6 +150,23 @@ async def test_whoever_held_a_payment_before_can_save_nothing_any_more(
     assert await bench.worker.store.save(holder, Decision(payment=holder.payment), []) is not None
 
 
+async def test_an_answer_that_was_read_late_does_not_make_it_earlier_than_it_may_be(
+    bench: Bench, payment: Payment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a worker was frozen between asking and reading: its lease has gone on."""
+    store = bench.worker.store
+    ask = store._scripts.run
+
+    async def read_late(*asked: Any) -> list[Any]:
+        answer = await ask(*asked)
+        await asyncio.sleep(0.2)
+        return answer
+
+    monkeypatch.setattr(store._scripts, "run", read_late)
+    await store.load(KEY)
+    assert store.latest() - store.now() >= 199
+
+
 async def test_whoever_held_a_payment_in_an_earlier_life_can_save_nothing_over_the_new_one(
     bench: Bench, payment: Payment
 ) -> None:

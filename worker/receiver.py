@@ -308,7 +308,7 @@ async def _keep_in_turn(
 
 async def _keep(visit: Visit, message: Signed, store: Store) -> str:
     """Write the message down, safely; the event that tells of it."""
-    received_at = store.now()
+    received_at = store.latest()
     client_id, body = message.client_id, message.body
     sent_at = times.parse_time(message.time)
     visit.facts["age_ms"] = None if sent_at is None else received_at - sent_at

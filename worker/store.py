@@ -68,16 +68,24 @@ class Store:
         self.confirm = confirm
         self._retention = retention
         self._redis_ahead = time.time() * 1000 - time.monotonic() * 1000
+        self._at_most_ahead = self._redis_ahead
 
     def now(self) -> Ms:
         """Redis time as of its last answer, carried on by our monotonic clock."""
         return round(time.monotonic() * 1000 + self._redis_ahead)
 
+    def latest(self) -> Ms:
+        """The same, counted from when that answer was asked for: whoever was frozen before he read
+        it learns here how long."""
+        return round(time.monotonic() * 1000 + self._at_most_ahead)
+
     async def _run(
         self, name: str, keys: Sequence[str], args: Sequence[Any], safe: bool = False
     ) -> list[Any]:
+        asked_at = time.monotonic() * 1000
         answer = await self._scripts.run(name, keys, args, self.confirm if safe else None)
         self._redis_ahead = int(answer[0]) - time.monotonic() * 1000
+        self._at_most_ahead = int(answer[0]) - asked_at
         return answer
 
     # What jobs need

@@ -753,6 +753,7 @@ MUTANTS: tuple[Mutant, ...] = (
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
+    Mutant("late_answer_taken_for_a_new_one", swap(Store, "latest", Store.now)),
     # Paying
     Mutant(
         "pays_with_another_request",
@@ -830,6 +831,7 @@ SEEDS: dict[str, int] = {
     "money_after_the_end_ignored": 53,
     "emergency_brake_ignored": 6,
     "cancel_sent_after_a_long_freeze": 1931,
+    "late_answer_taken_for_a_new_one": 677398,
     "pays_with_another_request": 1,
     "silent_pay_is_refused": 4,
     "refused_pay_is_failed_unasked": 90,
