@@ -54,6 +54,7 @@ KEYS, TYPES = Keys(), set(COMMAND_JOBS.values())
 KNOWN_KEYS = [
     *(getattr(KEYS, name) for name, made in vars(Keys).items() if isinstance(made, property)),
     *(getattr(KEYS, kind)("*") for kind in ("payment", "timeline", "inbox", "heard")),
+    *(KEYS.delivery("*"), KEYS.delivery("forward:*")),
     *(f"{KEYS.prefix}:v1:*", f"{KEYS.prefix}:v1:handled:*", f"{KEYS.queue}:health:*"),
 ]
 
