@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from jobs.model import Aftercare, Payment, Status
@@ -56,6 +57,7 @@ def state(p: Payment) -> str:
     return "refund_required" if p.aftercare is Aftercare.REFUND_REQUIRED else p.status.value
 
 
+@cache
 def edges() -> dict[tuple[str, str], list[str]]:
     """Every change that any news makes in any cell of the table, in any mode, and its names."""
     found: dict[tuple[str, str], set[str]] = {}
