@@ -74,6 +74,9 @@ class Mutant:
     plant: Callable[[], AbstractContextManager[Any]]
     shape: Shape | None = None
     scenario: str = "any"
+    first: int = (
+        0  #: where to begin: one that takes a whole campaign is looked for where it was seen
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -753,7 +756,7 @@ MUTANTS: tuple[Mutant, ...] = (
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
-    Mutant("late_answer_taken_for_a_new_one", swap(Store, "latest", Store.now)),
+    Mutant("late_answer_taken_for_a_new_one", swap(Store, "latest", Store.now), first=677_000),
     # Paying
     Mutant(
         "pays_with_another_request",
