@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from redis.asyncio import Redis
@@ -32,7 +33,9 @@ from tests.servers import (
     until,
     wait_until,
 )
-from worker import client
+from worker import cli, client
+from worker.cli import processes
+from worker.cli.base import BAD_SETTINGS, Fault
 from worker.gateway import open_session
 from worker.reload import Reloader, reloading
 from worker.settings import Need, Settings, Source
@@ -459,6 +462,26 @@ async def test_hangups_while_a_process_starts_do_not_end_it(
         receiver.signal(signal.SIGHUP)
         await line(receiver, "accounts.reloaded", accounts=[CLIENT_ID])
         assert receiver.running
+
+
+@pytest.mark.parametrize("command", ["receiver", "worker", "run"])
+def test_a_hangup_is_ignored_before_anything_is_read(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def read(*_: object) -> NoReturn:
+        seen.append(signal.getsignal(signal.SIGHUP))
+        raise Fault(BAD_SETTINGS, "that is all")
+
+    monkeypatch.setattr(processes, "read_settings", read)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert cli.main([command]) == BAD_SETTINGS
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == [signal.SIG_IGN]
 
 
 def survives_hangups(pid: int) -> bool:
