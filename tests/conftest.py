@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from tests.keys import CLIENT_ID, private_key, public_key
-from worker import logs
+from worker import logs, secrecy
 from worker.embedded import embedded_server
 from worker.mock_gateway import MockConfig, RunningMock, start
 from worker.values import LogFormat, LogLevel
@@ -35,6 +35,15 @@ def _interruptible() -> None:
     """Started in the background, a shell's child ignores Ctrl-C, and so would what we start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets() -> Iterator[None]:
+    """What one test has learned as a secret is none of the next one's."""
+    known = dict(secrecy._heads)
+    yield
+    secrecy._heads.clear()
+    secrecy._heads.update(known)
 
 
 @pytest.fixture(scope="session")
