@@ -150,6 +150,7 @@ def test_a_row_over_several_lines_is_told_by_its_first() -> None:
         ("value,paymentAmount.value", "its first line names value twice"),
         ("paymentRequestId,paymentRequestId", "names paymentRequestId twice"),
         ("paymentAmount", "column 'paymentAmount'"),
+        ("paymentRequestId,currency,value\rorder-1,USD,599\r", "its first line is not CSV"),
     ],
 )
 def test_a_heading_that_is_misspelt_refuses_the_table(heading: str, says: str) -> None:

@@ -268,6 +268,8 @@ async def test_where_anything_is_wrong_everything_stays_and_an_error_says_so_onc
     [line] = log_lines
     assert (line["event"], line["log_level"]) == ("accounts.refused", "error")
     assert any(fault in said for said in line["faults"])
+    gone = [said for said in line["faults"] if "was there when this process began" in said]
+    assert len(gone) == (kind == "an account that is gone"), "what cannot be read lacks nobody"
     write_accounts(bench.path, ONE | {"key_version": 7}, TWO)
     await bench.settle()
     assert bench.settings.accounts[A].key_version == 7

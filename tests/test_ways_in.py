@@ -364,8 +364,8 @@ async def test_who_waits_is_told_that_the_payment_has_ended_otherwise(shop: Shop
     await plain_fields(shop, "payment.recheck", {"paymentRequestId": "order-1"})
     await shop.record("order-1", status="succeeded")
     code, said = await run(shop, "cancel", "order-1", "--wait", "20")
-    assert code == 1
-    assert said["result"] in ("ended", "rejected")
+    assert (code, said["result"], said["reason"]) == (1, "rejected", "already_final")
+    assert said["advice"] == "refund"
 
 
 async def test_who_waits_in_vain_is_told_so(shop: Shop) -> None:
@@ -383,3 +383,18 @@ async def test_who_submits_may_wait_for_where_to_send_the_buyer(shop: Shop) -> N
     for _ in range(2):  # the same again is told again
         code, said = await run(shop, *words, "--wait", "20")
         assert (code, said["redirectUrl"]) == (0, "https://pay.example/x")
+
+
+async def test_an_end_from_before_is_not_taken_for_what_became_of_a_submit(shop: Shop) -> None:
+    """Under the id of a payment that has ended another order is refused, and the same one told."""
+    words = in_words("payment.submit", tracking("order-1", order=ORDER))
+    code, _ = await run(shop, *words, "--wait", "20")
+    assert code == 0
+    await plain_fields(shop, "payment.cancel", {"paymentRequestId": "order-1"})
+    await shop.record("order-1", status="cancelled")
+    dearer = {"currency": "USD", "value": "600"}
+    other = tracking("order-1", order=ORDER | {"orderAmount": dearer}, paymentAmount=dearer)
+    code, said = await run(shop, *in_words("payment.submit", other), "--wait", "20")
+    assert (code, said["result"], said["reason"]) == (1, "rejected", "conflict")
+    code, said = await run(shop, *words, "--wait", "20")
+    assert (code, said["result"], said["status"]) == (1, "ended", "cancelled")

@@ -110,7 +110,7 @@ def _rows(file: BinaryIO) -> Iterator[Line]:
     texts = _texts(file)
     heading = next(texts, "")
     delimiter = next((d for d in ",;\t" if d in heading), ",")
-    names = _columns(next(csv.reader([heading], delimiter=delimiter), []))
+    names = _columns(_heading(heading, delimiter))
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     while True:
         number = reader.line_num + 2  # the heading is line 1
@@ -123,6 +123,15 @@ def _rows(file: BinaryIO) -> Iterator[Line]:
             continue
         if any(cells):
             yield _row(number, names, cells)
+
+
+def _heading(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error:
+        raise BadList(
+            "its first line is not CSV: save it as UTF-8, its lines ended by LF"
+        ) from None
 
 
 def _texts(file: BinaryIO) -> Iterator[str]:

@@ -78,7 +78,7 @@ class Reloader:
 
     async def _reload(self, asked: bool) -> None:
         new, faults = await asyncio.to_thread(_survey, self._source)
-        faults += _missing(self._settings, new)
+        faults = faults or _missing(self._settings, new)
         if faults:
             # Also what was read before: a file that is missing names no others, and may come back.
             self._read = self._seen = {**self._seen, **_digests_in(new.files)}

@@ -90,14 +90,25 @@ def _told(command: Command, events: list[dict[str, Any]]) -> Seen | None:
             more = {name: said.get(name, "") for name in ("redirectUrl", "redirectMethod")}
             message = f"send the buyer to {more['redirectUrl']}"
             return Seen(code=OK, result="done", message=message, status="pending", more=more)
+        if command.type == "payment.submit" and (status := _end_told(command, event)):
+            return _ended(status, "succeeded", f"the payment is {status}")
     return None
 
 
+def _end_told(command: Command, event: Mapping[str, Any]) -> str:
+    """The final status that an event tells; it is told again to who submits what has ended."""
+    told = {f"{command.key}:{status}": status for status in ENDED}
+    return told.get(event.get("id", ""), "")
+
+
 def _effect(command: Command, record: Mapping[str, str]) -> Seen | None:
-    """What is seen of it in the payment's record."""
+    """What is seen of it in the payment's record.
+
+    An end from before the command is no effect of it: `_told` hears what became of that.
+    """
     status = record.get("status", "")
     match command.type:
-        case "payment.cancel":
+        case "payment.cancel" if command.before not in ("succeeded", "forgotten"):
             return _ended(status, "cancelled", f"the payment is {status}")
         case "payment.recheck":
             acted = max(int(record.get(name) or 0) for name in ("askedAt", "lastCancelAt"))
@@ -106,7 +117,7 @@ def _effect(command: Command, record: Mapping[str, str]) -> Seen | None:
             return _done(status, "it is no longer followed")
         case "payment.forget" if command.before and not record:
             return _done(status, "its record is erased")
-        case "payment.submit":
+        case "payment.submit" if command.before not in ENDED:
             return _ended(status, "succeeded", f"the payment is {status}")
         case _:
             return None
