@@ -769,6 +769,24 @@ def test_it_may_not_name_one_that_is_not_there(two: Line, words: list[str]) -> N
     assert f"--client-id OTHER: accounts.toml has no such account: give one of {A}, {B}" in err
 
 
+def test_a_list_may_name_every_account_and_each_line_must_name_one(
+    two: Line, tmp_path: Path
+) -> None:
+    path = tmp_path / "payments.csv"
+    rows = [f"order-1,USD,599,{A}", f"order-2,USD,599,{B}"]
+    path.write_text("\n".join(["paymentRequestId,currency,value,clientId", *rows]))
+    code, out, err = two("track", "--file", str(path))
+    assert code == 0, err
+    written = [json.loads(f["data"])["clientId"] for _, f in two.redis.xrange(two.keys.commands)]
+    assert written == [A, B]
+    path.write_text("paymentRequestId,currency,value\norder-3,USD,599")
+    code, out, _ = two("track", "--file", str(path))
+    assert (code, two.redis.xlen(two.keys.commands)) == (1, 2)
+    assert "clientId: there are several accounts; name one" in out
+    assert two("track", "--file", str(path), "--client-id", B)[0] == 0
+    assert two.redis.xlen(two.keys.commands) == 3
+
+
 def test_the_named_account_is_the_one_whose_payment_is_meant(two: Line) -> None:
     two.track("order-1", client_id=A)
     assert two("track", "order-2", "--amount", "USD:599", "--client-id", B)[0] == 0

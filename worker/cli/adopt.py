@@ -82,8 +82,8 @@ def add_list_to(track: Any) -> None:
 
 
 def _accounts(settings: "Settings") -> "Sequence[str]":
-    """Those that a line may name."""
-    return [settings.client_id]
+    """Those that a line may name: the one that was asked for, else all."""
+    return [settings.client_id] if settings.client_id else settings.client_ids
 
 
 _OF_ONE = ("id", "amount", "expires_in", "expiry_time", "payment_id", "reference")
