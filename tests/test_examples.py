@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -320,8 +319,6 @@ REFUSED = "command.rejected bad-1: mend the program: malformed, paymentAmount: w
 async def test_a_payment_is_tracked_and_its_outcome_handled_once_whenever_the_program_is_killed(
     shop: Shop, example: Example
 ) -> None:
-    if example.file == "python/merchant.py" and not find_spec("worker.outcomes"):
-        pytest.skip("worker.outcomes is still to come")
     shop.order("paid-1")
     async with shop.run(example, "track", "paid-1", "USD", "599") as program:
         assert re.fullmatch("[0-9]+-[0-9]+", await program.line())
@@ -423,7 +420,6 @@ async def test_a_callback_is_taken_when_it_is_signed_by_the_reconciler_and_only_
         assert said == ["payment.succeeded paid-1"] * len(genuine())
 
 
-@pytest.mark.skipif(not find_spec("worker.courier"), reason="callbacks are still to come")
 async def test_the_worker_s_own_callback_is_taken(mock: RunningMock, tmp_path: Path) -> None:
     port, receiver = free_port(), RECEIVERS[0]
     host = f"http://localhost:{port}"

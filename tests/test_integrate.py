@@ -9,7 +9,7 @@ import pytest
 from jobs.model import Cause, Status, Via
 from tests import vocabulary
 from tests.servers import ROOT
-from tests.test_asyncapi import DOCUMENT, SCHEMAS, TO_COME
+from tests.test_asyncapi import DOCUMENT, SCHEMAS
 from worker import arq_jobs, commands
 
 pytestmark = pytest.mark.once
@@ -34,18 +34,14 @@ def table(head: str) -> dict[str, list[str]]:
     return found
 
 
-TO_COME_EVENTS = TO_COME - {"payment.submit"}
-
-
 def fields_of_data() -> set[str]:
     return set(SCHEMAS["PaymentData"]["properties"])
 
 
-TO_COME_EVENTS = {word for word in TO_COME if word != "payment.submit"}
 TABLES: dict[str, Callable[[], set[str]]] = {
-    "`type` | `data`": lambda: set(commands._FIELDS) | (TO_COME & {"payment.submit"}),
+    "`type` | `data`": lambda: set(commands._FIELDS),
     "`data.reason` | it means": vocabulary.rejections,
-    "`type` | `id` ends in": lambda: {"command.rejected", *vocabulary.events()} | TO_COME_EVENTS,
+    "`type` | `id` ends in": lambda: {"command.rejected", *vocabulary.events()},
     "`data.kind` of an attention": vocabulary.kinds,
     "`data.reason` of an unresolved": vocabulary.reasons,
     "`data.advice`": vocabulary.advice,

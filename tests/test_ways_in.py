@@ -25,7 +25,8 @@ from tests.servers import (
     signed_answer,
     until,
 )
-from worker import cli, client, commands, connect, queue, views
+from tests.test_submission import ORDER
+from worker import cli, client, connect, queue, views
 from worker.arq_jobs import COMMAND_JOBS
 from worker.keys import Keys
 from worker.main import run_worker
@@ -263,24 +264,7 @@ async def test_every_command_does_the_same_however_it_comes(shop: Shop, way: Way
     await shop.outcome(f"{CLIENT_ID}:order-2:forgotten")
 
 
-ORDER = {
-    "referenceOrderId": "basket-7",
-    "orderDescription": "a strap",
-    "orderAmount": {"currency": "USD", "value": "599"},
-    "merchant": {
-        "referenceMerchantId": "M1",
-        "merchantName": "cup Hu",
-        "merchantMCC": "1234",
-        "store": {"referenceStoreId": "S1", "storeName": "UGG-2", "storeMCC": "1405"},
-    },
-    "env": {"userAgent": "Mozilla/5.0 (Linux; Android 9) AlipayClient"},
-}
-
-
 @each_way
-@pytest.mark.skipif(
-    "payment.submit" not in commands._FIELDS, reason="this version cannot submit a payment"
-)
 async def test_a_payment_is_submitted_however_that_is_asked_for(shop: Shop, way: Way) -> None:
     await way(shop, "payment.submit", tracking("order-1", order=ORDER))
     event = await shop.outcome(f"{CLIENT_ID}:order-1:submitted")
@@ -375,9 +359,6 @@ async def test_who_waits_in_vain_is_told_so(shop: Shop) -> None:
     assert await shop.redis.xlen(shop.keys.commands) == 1
 
 
-@pytest.mark.skipif(
-    "payment.submit" not in commands._FIELDS, reason="this version cannot submit a payment"
-)
 async def test_who_submits_may_wait_for_where_to_send_the_buyer(shop: Shop) -> None:
     words = in_words("payment.submit", tracking("order-1", order=ORDER))
     for _ in range(2):  # the same again is told again
