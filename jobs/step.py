@@ -4,12 +4,13 @@ Any line may be the last one that runs. What is written is complete in itself; w
 will be heard or asked again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from jobs.evidence import hear
-from jobs.model import FINAL, Act, Decision, Ms
+from jobs.model import FINAL, Act, Decision, Ms, Payment
 from jobs.news import (
+    Answer,
     CancelAnswer,
     InquiryAnswer,
     Message,
@@ -28,7 +29,7 @@ from jobs.news import (
 )
 from jobs.payment import decide
 from jobs.report import report, report_command
-from jobs.tools import Entry, Loaded, Tools
+from jobs.tools import LEASE, Entry, Loaded, Tools
 from jobs.turn import name_of
 
 
@@ -82,6 +83,23 @@ async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = F
             return True
         current = await tools.store.load(loaded.payment.key)
     return False
+
+
+async def call(
+    tools: Tools,
+    loaded: Loaded,
+    written_at: Ms | None,
+    ask: Callable[[Payment, Ms], Awaitable[Answer]],
+) -> None:
+    """Make the call to the gateway that the record says is made, and hear what became of it.
+
+    Killed before it leaves, it counts as unanswered, and is repeated: the same request again, which
+    the gateway takes as the same.
+    """
+    asked_at = written_at or 0
+    if tools.store.latest() - asked_at >= LEASE:
+        return  # we were frozen: another worker holds the payment now, and may know better
+    await take(tools, loaded, await ask(loaded.payment, asked_at))
 
 
 # The timeline

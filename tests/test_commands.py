@@ -29,6 +29,7 @@ from tests.keys import CLIENT_ID
 from tests.servers import end, environ, own_server, says, scripted_gateway, until
 from worker import commands, connect, queue
 from worker.commands import BadCommand, CommandStream, read_command
+from worker.groups import make_group
 from worker.keys import Keys
 from worker.logs import log
 from worker.main import run_worker
@@ -335,7 +336,7 @@ class World:
 async def world(redis_url: str, redis: Redis, prefix: str) -> AsyncIterator[World]:
     client = connect.client(redis_url)
     world = World(redis, Store(client, Keys(prefix)))
-    await commands.make_group(client, world.keys.commands, commands.GROUP)
+    await make_group(client, world.keys.commands, commands.GROUP)
     yield world
     await client.aclose()
 
@@ -552,7 +553,7 @@ async def _all_end(redis_url: str, entries: list[dict[Any, Any]]) -> None:
     keys, plain = Keys(f"test-{secrets.token_hex(6)}"), connect.client(redis_url)
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         world = World(redis, Store(plain, keys))
-        await commands.make_group(plain, keys.commands, commands.GROUP)
+        await make_group(plain, keys.commands, commands.GROUP)
         ids = {(await plain.xadd(keys.commands, fields)).decode() for fields in entries}
         ids.add(await world.write("payment.track", TRACK | {"paymentRequestId": "last"}))
         with capture_logs() as lines, pytest.MonkeyPatch.context() as patch:

@@ -23,7 +23,8 @@ from tests.keys import CLIENT_ID
 from tests.proxy import proxying, to_socket
 from tests.servers import own_server
 from worker import connect, imports
-from worker.commands import GROUP, make_group, read_command
+from worker.commands import GROUP, read_command
+from worker.groups import make_group
 from worker.imports import Checked, Full, Import, Overtaken, Stalled, Terms, check
 from worker.keys import Keys
 from worker.payment_list import Line

@@ -14,9 +14,9 @@ from jobs.schedule import HOUR, MINUTE, SECOND
 from tests.servers import end, now_ms, own_server, put, until
 from tests.test_census import payment
 from worker import connect, readings
-from worker.commands import make_group
 from worker.deliveries import Delivery, callback_lane
 from worker.deliveries import write as write_delivery
+from worker.groups import make_group
 from worker.health import Health
 from worker.keys import Keys
 from worker.readings import Reading, Readings, read_for_receiver, read_for_worker

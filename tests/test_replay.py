@@ -16,7 +16,8 @@ from tests.fakes import ScriptedGateway
 from tests.keys import CLIENT_ID
 from tests.servers import now_ms, paid
 from worker import connect
-from worker.commands import CommandStream, make_group
+from worker.commands import CommandStream
+from worker.groups import make_group
 from worker.keys import Keys
 from worker.logs import log
 from worker.replay import Choice, Replay, Row

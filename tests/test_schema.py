@@ -14,8 +14,9 @@ from jobs.commands import carry_out
 from jobs.model import SCHEMA
 from jobs.sweep import sweep
 from tests.fakes import CLIENT, KEY, REQUEST, Bench, open_bench, track
-from worker.commands import GROUP, CommandStream, make_group
+from worker.commands import GROUP, CommandStream
 from worker.envelope import encode_data
+from worker.groups import make_group
 from worker.records import OtherVersions
 
 CANCEL = {"paymentRequestId": REQUEST, "clientId": CLIENT}

@@ -60,6 +60,7 @@ def read_accounts(
 ) -> Found:
     """The accounts in a file; `fields` each must have, `own` it may have, `everything` there is."""
     found, reader = Found(), _Reader(path, fields, own, everything, need)
+    digest = digest_of(path)  # first: what changes from here on will be seen as a change
     try:
         tables = _tables(path)
     except ValueError as fault:
@@ -71,7 +72,7 @@ def read_accounts(
     secret = not secrets.isdisjoint(reader.inline)
     found.files.insert(
         0,
-        SourceFile(name="ALIPAY_ACCOUNTS_FILE", path=path, digest=digest_of(path), secret=secret),
+        SourceFile(name="ALIPAY_ACCOUNTS_FILE", path=path, digest=digest, secret=secret),
     )
     found.faults += _mixed(path, [table.client_id for table in found.tables if table.client_id])
     return found

@@ -19,7 +19,6 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
-from aiohttp.helpers import parse_mimetype
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -28,6 +27,7 @@ from worker.callbacks import checker
 from worker.commands import BadCommand, client_id_of, read_command, request_id_of
 from worker.envelope import encode_data
 from worker.health import Health
+from worker.http_server import says_json
 from worker.keys import Keys
 from worker.logs import log
 from worker.replies import text_of
@@ -202,9 +202,7 @@ async def _body(request: web.Request, *, needed: bool = True) -> Json:
 
 def _check_content(request: web.Request) -> None:
     """JSON must be named as such: what a form of another site can send is not."""
-    media = parse_mimetype(request.headers.get(hdrs.CONTENT_TYPE, ""))
-    charset = media.parameters.get("charset", "utf-8").lower()
-    if f"{media.type}/{media.subtype}" != "application/json" or charset not in ("utf-8", "utf8"):
+    if not says_json(request.headers.get(hdrs.CONTENT_TYPE, "")):
         message = "send Content-Type: application/json, in UTF-8"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", message)
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":

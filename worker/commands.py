@@ -21,6 +21,7 @@ from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools, no_callbacks
 from worker import submission
 from worker.envelope import Envelope, NoEnvelope, unwrap
+from worker.groups import make_group
 from worker.keys import Keys
 from worker.logs import log
 from worker.messages import PAYMENT_ID, PAYMENT_REQUEST_ID, parse_amount
@@ -437,12 +438,3 @@ _ENTRY_ID = re.compile(r"[1-9][0-9]{12}-[0-9]{1,19}")
 
 def _ms_of(entry_id: str) -> Ms:
     return int(entry_id.partition("-")[0])
-
-
-async def make_group(redis: Redis, stream: str, group: str) -> None:
-    """A consumer group that starts at the stream's beginning; nothing if it is there."""
-    try:
-        await redis.xgroup_create(stream, group, "0", mkstream=True)
-    except ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from jobs.model import Ms
 from worker.replies import text_of
@@ -18,6 +19,15 @@ class Group:
     waiting: int | None  #: None: Redis cannot tell
     at_least: int = field(default=0, compare=False)  #: as far as Redis can tell
     since: Ms | None = None  #: when the oldest of them was written, where that was asked
+
+
+async def make_group(redis: Redis, stream: str, group: str) -> None:
+    """A consumer group that starts at the stream's beginning; nothing if it is there."""
+    try:
+        await redis.xgroup_create(stream, group, "0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
 
 
 async def read_groups(redis: Redis, stream: str, *, since: bool = False) -> tuple[Group, ...]:

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import hdrs, http_parser, web
+from aiohttp.helpers import parse_mimetype
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
@@ -52,6 +53,13 @@ _TURNED_AWAY = (
     b"Content-Type: application/json\r\nContent-Length: 19\r\n\r\n"
     b'{"error":"crowded"}'
 )
+
+
+def says_json(content_type: str) -> bool:
+    """Whether a Content-Type means JSON in UTF-8."""
+    media = parse_mimetype(content_type)
+    charset = media.parameters.get("charset", "utf-8").lower()
+    return f"{media.type}/{media.subtype}" == "application/json" and charset in ("utf-8", "utf8")
 
 
 async def serve(

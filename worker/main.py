@@ -29,8 +29,9 @@ from worker import admission, connect, queue, stalls
 from worker.admin import admin_port
 from worker.admission import Admitted
 from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
-from worker.commands import CommandStream, make_group
+from worker.commands import CommandStream
 from worker.courier import Courier
+from worker.groups import make_group
 from worker.health import Health, told_to_stop
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser

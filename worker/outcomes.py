@@ -35,6 +35,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.model import Ms
 from jobs.schedule import DAY
+from worker.groups import make_group
 from worker.keys import Keys
 from worker.replies import text_of
 
@@ -166,7 +167,7 @@ class _Source:
         except ResponseError as fault:
             if not str(fault).startswith("NOGROUP"):
                 raise
-        await self._make_group()
+        await make_group(self._redis, self._stream, self._group)
         return []
 
     async def _held(self) -> list[Any]:
@@ -190,13 +191,6 @@ class _Source:
             self._group, self._consumer, streams, count=1, block=block
         )
         return list(found[0][1]) if found else []
-
-    async def _make_group(self) -> None:
-        try:
-            await self._redis.xgroup_create(self._stream, self._group, "0", mkstream=True)
-        except ResponseError as fault:
-            if not str(fault).startswith("BUSYGROUP"):
-                raise
 
 
 def _read(entry_id: str, raw: Mapping[Any, Any]) -> Outcome | None:

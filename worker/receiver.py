@@ -17,7 +17,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
-from aiohttp.helpers import parse_mimetype
 from aiohttp.typedefs import Handler
 from redis.exceptions import RedisError
 from structlog.contextvars import bind_contextvars
@@ -27,7 +26,7 @@ from jobs.news import Notification, Unusable
 from worker import messages, signature, times
 from worker.deliveries import Delivery
 from worker.events import EVENTS
-from worker.http_server import serve
+from worker.http_server import says_json, serve
 from worker.logs import log
 from worker.messages import ACK
 from worker.signature import Reason, Signed, Untrusted, verify
@@ -199,7 +198,7 @@ async def _verified(visit: Visit, trust: Trust) -> Signed:
     # 4. The signature covers the path that the gateway called. Nothing says whether a query is
     #    signed with it: the path as received is tried first, then the path alone.
     doubt = Untrusted(Reason.SIG_MISMATCH)
-    for signed_path in _signed_paths(trust.signed_paths_of(client_id) or (path,), query):
+    for signed_path in signed_paths(trust.signed_paths_of(client_id) or (path,), query):
         message = Signed(path=signed_path, client_id=client_id, time=sent_at, body=body)
         try:
             verify(message, header, client_id=client_id, keys=keys)
@@ -235,7 +234,8 @@ def _without_origin(path: str) -> str:
     return path
 
 
-def _signed_paths(candidates: Sequence[str], query: list[str]) -> Iterator[str]:
+def signed_paths(candidates: Sequence[str], query: list[str]) -> Iterator[str]:
+    """What the gateway may have signed, the likeliest first. `query` holds one, or none."""
     for candidate in candidates:
         if query:
             yield f"{candidate}?{query[0]}"
@@ -248,9 +248,7 @@ def _check_content(request: web.Request) -> None:
         raise Untrusted(Reason.ENCRYPTED)
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise Untrusted(Reason.ENCODING)
-    media = parse_mimetype(request.headers.get(hdrs.CONTENT_TYPE, "application/json"))
-    charset = media.parameters.get("charset", "utf-8").lower()
-    if f"{media.type}/{media.subtype}" != "application/json" or charset not in ("utf-8", "utf8"):
+    if not says_json(request.headers.get(hdrs.CONTENT_TYPE, "application/json")):
         raise Untrusted(Reason.MEDIA_TYPE)
 
 

@@ -3,7 +3,7 @@
 Each line is taken up by one script: killed between two, nothing is lost and nothing is there twice.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -70,15 +70,11 @@ class Replay:
         self, choice: Choice, type_: str | None = None, data: str | None = None
     ) -> list[Row]:
         """Dead commands, each as it is or with another `type_` or `data`."""
-        rows: list[Row] = []
-        async for entry_id, fields in _entries(self.redis, self.keys.dead, choice.ids):
-            reason = _text(fields, "error").partition(":")[0]
-            if len(rows) == choice.limit:
-                break
-            if choice.takes(entry_id, reason):
-                mended = _mended(fields, type_, data)
-                rows.append(await self._command(entry_id, mended, reason))
-        return rows
+        dead = self._chosen(self.keys.dead, choice, lambda f: _text(f, "error").partition(":")[0])
+        return [
+            await self._command(entry_id, _mended(fields, type_, data), reason)
+            async for entry_id, fields, reason in dead
+        ]
 
     async def _command(self, entry_id: str, fields: dict[str, bytes], reason: str) -> Row:
         at = written_at(entry_id, fields)
@@ -97,14 +93,8 @@ class Replay:
 
     async def quarantine(self, choice: Choice) -> list[Row]:
         """Notifications that can be understood now, or whose payment is tracked now."""
-        rows: list[Row] = []
-        async for entry_id, fields in _entries(self.redis, self.keys.quarantine, choice.ids):
-            reason = _text(fields, "reason")
-            if len(rows) == choice.limit:
-                break
-            if choice.takes(entry_id, reason):
-                rows.append(await self._notification(entry_id, fields, reason))
-        return rows
+        odd = self._chosen(self.keys.quarantine, choice, lambda f: _text(f, "reason"))
+        return [await self._notification(*each) async for each in odd]
 
     async def _notification(self, entry_id: str, fields: Fields, reason: str) -> Row:
         client_id, name = _text(fields, "clientId"), _text(fields, "paymentRequestId")
@@ -128,14 +118,12 @@ class Replay:
 
         Each is in its lane again, before all that came later, with all its tries.
         """
-        rows: list[Row] = []
-        async for entry_id, fields in _entries(self.redis, self.keys.dead_deliveries, choice.ids):
-            reason = _text(fields, "fault")
-            if len(rows) == choice.limit:
-                break
-            if choice.takes(entry_id, reason) and _text(fields, "lane").startswith(f"{kind}:"):
-                rows.append(await self._delivery(entry_id, fields, reason))
-        return rows
+
+        def reason_of(fields: Fields) -> str | None:
+            return _text(fields, "fault") if _text(fields, "lane").startswith(f"{kind}:") else None
+
+        dead = self._chosen(self.keys.dead_deliveries, choice, reason_of)
+        return [await self._delivery(*each) async for each in dead]
 
     async def _delivery(self, entry_id: str, fields: Fields, reason: str) -> Row:
         lane, name = _text(fields, "lane"), _text(fields, "paymentRequestId")
@@ -155,6 +143,19 @@ class Replay:
         again = await Scripts(self.redis).run("redeliver", names, args, self.confirm)
         done = bool(again[1])
         return _row(entry_id, name, reason, f"sent again: {found.id}" if done else _GONE, done)
+
+    async def _chosen(
+        self, stream: str, choice: Choice, reason_of: Callable[[Fields], str | None]
+    ) -> AsyncIterator[tuple[str, dict[str, bytes], str]]:
+        """The lines to take up, each with why it was set aside; None: it is none of them."""
+        taken = 0
+        async for entry_id, fields in _entries(self.redis, stream, choice.ids):
+            if taken == choice.limit:
+                return
+            reason = reason_of(fields)
+            if reason is not None and choice.takes(entry_id, reason):
+                taken += 1
+                yield entry_id, fields, reason
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> str:
         answer = await Scripts(self.redis).run(name, keys, args, self.confirm)

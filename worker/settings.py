@@ -513,17 +513,6 @@ def load(
     return Source(environ=environ, dotenv=dotenv, overrides=overrides, need=need).load()
 
 
-def survey(
-    environ: Mapping[str, str],
-    dotenv: Path | None = None,
-    overrides: Mapping[str, str] | None = None,
-    *,
-    need: Need = EVERYTHING,
-) -> tuple[Settings, list[str]]:
-    """The same, of which whatever can be read is there beside all that is wrong."""
-    return Source(environ=environ, dotenv=dotenv, overrides=overrides, need=need).survey()
-
-
 # One account, or several
 
 

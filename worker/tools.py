@@ -75,7 +75,7 @@ class Accounts(Mapping[str, Account]):
         own = self._settings.of(told.client_id)
         return Account(
             gateway=HttpGateway(self._session, told, own.gateway_timeout, own.notify_url),
-            policy=policy_of(own, told),
+            policy=policy_of(self._settings, told),
             brake=own.cancel_brake,
         )
 

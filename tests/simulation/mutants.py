@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-import jobs.cancel
 import jobs.commands
 import jobs.evidence
 import jobs.follow
@@ -451,7 +450,7 @@ async def _act_then_write(key: str, tools: Tools) -> None:
 def _judging_once() -> Iterator[None]:
     with (
         patch.object(jobs.inquire, "take", _judge_once),
-        patch.object(jobs.cancel, "take", _judge_once),
+        patch.object(jobs.step, "take", _judge_once),
         patch.object(jobs.commands, "take", _judge_once),
     ):
         yield
@@ -752,7 +751,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "cancel_sent_after_a_long_freeze",
-        swap(jobs.cancel, "LEASE", 10**12),
+        swap(jobs.step, "LEASE", 10**12),
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),

@@ -16,8 +16,8 @@ from worker.cli.base import (
     Commands,
     Fault,
     add,
-    flags,
     show,
+    source_of,
 )
 
 if TYPE_CHECKING:
@@ -94,12 +94,9 @@ def _case(args: argparse.Namespace, captures: "list[Capture]") -> "Case":
 
 def _settings(args: argparse.Namespace) -> "tuple[Settings, list[str]]":
     """As far as they can be read: this command needs keys and paths, and no Redis."""
-    from worker.settings import Need, Source
+    from worker.environment import Need
 
-    need = Need.NOTIFICATIONS | Need.GATEWAY
-    return Source(
-        environ=os.environ, dotenv=args.env_file, overrides=flags(args), need=need
-    ).survey()
+    return source_of(args, Need.NOTIFICATIONS | Need.GATEWAY).survey()
 
 
 # What is given

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from worker.receiver import signed_paths
 from worker.requests import api_path
 from worker.settings import Settings
 from worker.verify.message import Capture, Case, Kind, KnownKey
@@ -100,13 +101,9 @@ def _paths(kind: Kind, capture: Capture, client_id: str, settings: Settings) -> 
 
 
 def _notified(capture: Capture, settings: Settings) -> Iterator[str]:
-    """As `worker.receiver` does it: with the query first, then without."""
-    bare, mark, query = capture.target.partition("?")
+    bare, *query = capture.target.split("?", 1)
     called = (bare,) if bare else tuple(_notify_url(settings)) or (settings.notify_path,)
-    for path in settings.notify_signed_paths or called:
-        if mark:
-            yield f"{path}?{query}"
-        yield path
+    return signed_paths(settings.notify_signed_paths or called, query)
 
 
 def _configured(capture: Capture, settings: Settings) -> Iterator[str]:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from aiohttp.helpers import parse_mimetype
-
+from worker.http_server import says_json
 from worker.receiver import MAX_BODY_BYTES
 from worker.signature import Reason, Signed, Untrusted, parse_signature, verify
 from worker.verify.message import Case, Kind, Parts, parts_of
@@ -85,7 +84,8 @@ def _before(case: Case) -> Reason | None:
         return Reason.ENCRYPTED
     if capture.first("content-encoding").lower() not in ("", "identity"):
         return Reason.ENCODING
-    if case.kind is Kind.NOTIFICATION and not _is_json(capture.first("content-type")):
+    content_type = capture.first("content-type") or "application/json"
+    if case.kind is Kind.NOTIFICATION and not says_json(content_type):
         return Reason.MEDIA_TYPE
     counts = [len(capture.values(name)) for name in ("signature", "client-id", case.time_header)]
     if min(counts) == 0:
@@ -94,12 +94,6 @@ def _before(case: Case) -> Reason | None:
         return Reason.HEADER_REPEATED
     too_large = case.kind is Kind.NOTIFICATION and len(capture.body) > MAX_BODY_BYTES
     return Reason.TOO_LARGE if too_large else None
-
-
-def _is_json(content_type: str) -> bool:
-    media = parse_mimetype(content_type or "application/json")
-    charset = media.parameters.get("charset", "utf-8").lower()
-    return f"{media.type}/{media.subtype}" == "application/json" and charset in ("utf-8", "utf8")
 
 
 # Telling
