@@ -42,7 +42,7 @@ from jobs.news import (
     Track,
     Unusable,
 )
-from jobs.schedule import Policy
+from jobs.schedule import SECOND, Policy
 
 
 def hear(payment: Payment, message: Message, now: Ms, policy: Policy) -> News:
@@ -130,12 +130,13 @@ def _notifications_count(payment: Payment) -> bool:
 
 
 def _after_closing(payment: Payment, said: Notification, policy: Policy) -> bool:
-    """By the contract time runs from the creation at the gateway, which ours may lag behind."""
+    """By the contract time runs from the creation at the gateway, which ours may lag behind; and a
+    closing time was told to it in whole seconds, so its own may end up to one before ours."""
     closing_time = payment.closing_time
     created_at = payment.created_at or said.created_at
     if payment.closing_agreed and created_at is not None:
         closing_time = min(closing_time, created_at + policy.closing)
-    return max(said.received_at, said.paid_at or 0) >= closing_time
+    return max(said.received_at, said.paid_at or 0) >= closing_time - closing_time % SECOND
 
 
 # Answers

@@ -191,6 +191,15 @@ def test_a_success_heard_just_before_closing_counts_when_read_after_it() -> None
     assert isinstance(worth(FRESH, notified(FRESH, "S", CLOSING - 1), CLOSING + MINUTE), Paid)
 
 
+@pytest.mark.parametrize(("received_at", "news"), [(CLOSING - 1, Paid), (CLOSING, Hint)])
+def test_a_closing_time_between_two_seconds_closes_with_the_second(
+    received_at: Ms, news: type
+) -> None:
+    """The gateway was told 08:00:28 for our 08:00:28.717, and refunds what is paid in between."""
+    between = replace(FRESH, closing_time=CLOSING + 717)
+    assert isinstance(worth(between, notified(between, "S", received_at), received_at), news)
+
+
 @pytest.mark.parametrize(("before", "news"), [(1, Paid), (0, Hint)])
 def test_by_the_contract_closing_counts_from_the_creation_at_the_gateway(
     before: Ms, news: type

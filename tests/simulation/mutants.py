@@ -364,6 +364,13 @@ def _from_ever(payment: Payment, policy: Policy) -> Ms:
 # The life
 
 
+def _after_closing_to_the_millisecond(payment: Payment, said: Notification, policy: Policy) -> bool:
+    closing_time, created_at = payment.closing_time, payment.created_at or said.created_at
+    if payment.closing_agreed and created_at is not None:
+        closing_time = min(closing_time, created_at + policy.closing)
+    return max(said.received_at, said.paid_at or 0) >= closing_time
+
+
 def _last_before_closing(self: Turn, asked_at: Ms) -> bool:
     return asked_at >= self.payment.closing_time - 5 * SECOND
 
@@ -704,6 +711,13 @@ MUTANTS: tuple[Mutant, ...] = (
         late_payers,
         "late_payers",
     ),
+    Mutant(
+        "closing_time_counts_to_the_millisecond",
+        swap(jobs.evidence, "_after_closing", _after_closing_to_the_millisecond),
+        submitting,
+        "submitting",
+        first=762_800,
+    ),
     # The life
     Mutant("gives_up_after_five_tries", swap(Turn, "ask_on_schedule", _give_up_after_five)),
     Mutant("no_last_inquiry", swap(Turn, "last", _last_before_closing)),
@@ -834,6 +848,7 @@ SEEDS: dict[str, int] = {
     "emergency_brake_ignored": 6,
     "cancel_sent_after_a_long_freeze": 1931,
     "late_answer_taken_for_a_new_one": 677398,
+    "closing_time_counts_to_the_millisecond": 762887,
     "pays_with_another_request": 1,
     "silent_pay_is_refused": 4,
     "refused_pay_is_failed_unasked": 90,
