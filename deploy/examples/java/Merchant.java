@@ -74,6 +74,7 @@ public class Merchant {
             case "payment.succeeded" -> "deliver";
             case "payment.failed", "payment.cancelled" -> "do not deliver";
             case "payment.cancelling" -> "do not deliver, the final word follows";
+            case "payment.submitted" -> "send the buyer to " + of(event, "redirectUrl");
             case "payment.unresolved" -> "a person must look: " + of(event, "reason");
             case "payment.attention" -> "a person must look: " + of(event, "kind");
             case "command.rejected" -> "mend the program: " + of(event, "reason") + ", " + of(event, "message");

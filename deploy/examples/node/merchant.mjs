@@ -49,12 +49,13 @@ function once({ id, type, data }) {
   appendFileSync(BOOK, `${id}\t${payment}\t${seq}\n`);
 }
 
-function handle(type, { paymentRequestId, kind, reason, message }) {
+function handle(type, { paymentRequestId, redirectUrl, kind, reason, message }) {
   const what = {
     "payment.succeeded": "deliver",
     "payment.failed": "do not deliver",
     "payment.cancelled": "do not deliver",
     "payment.cancelling": "do not deliver, the final word follows",
+    "payment.submitted": `send the buyer to ${redirectUrl}`,
     "payment.unresolved": `a person must look: ${reason}`,
     "payment.attention": `a person must look: ${kind}`,
     "command.rejected": `mend the program: ${reason}, ${message}`,

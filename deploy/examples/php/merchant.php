@@ -70,6 +70,7 @@ function handle(string $type, array $data): void
         'payment.succeeded' => 'deliver',
         'payment.failed', 'payment.cancelled' => 'do not deliver',
         'payment.cancelling' => 'do not deliver, the final word follows',
+        'payment.submitted' => "send the buyer to {$data['redirectUrl']}",
         'payment.unresolved' => "a person must look: {$data['reason']}",
         'payment.attention' => "a person must look: {$data['kind']}",
         'command.rejected' => "mend the program: {$data['reason']}, {$data['message']}",

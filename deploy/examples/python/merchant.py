@@ -42,6 +42,8 @@ def handle(outcome: outcomes.Outcome) -> None:
             what = "do not deliver"
         case "payment.cancelling":
             what = "do not deliver, the final word follows"
+        case "payment.submitted":
+            what = f"send the buyer to {said['redirectUrl']}"
         case "payment.unresolved":
             what = f"a person must look: {said['reason']}"
         case "payment.attention":
@@ -64,7 +66,7 @@ async def main(words: list[str]) -> None:
         stop("REDIS_URL: write redis://user:password@host:6379/0, or rediss:// for TLS")
     async with Redis.from_url(url, decode_responses=True) as redis:
         match words:
-            case ["track", payment_request_id, currency, value]:
+            case ["track", payment_request_id, currency, value] if value.isdecimal():
                 await track(redis, payment_request_id, currency, value)
             case ["outcomes"]:
                 await listen(redis)

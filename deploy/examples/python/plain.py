@@ -80,6 +80,8 @@ def handle(type_, said):
             what = "do not deliver"
         case "payment.cancelling":
             what = "do not deliver, the final word follows"
+        case "payment.submitted":
+            what = f"send the buyer to {said['redirectUrl']}"
         case "payment.unresolved":
             what = f"a person must look: {said['reason']}"
         case "payment.attention":
@@ -92,7 +94,7 @@ def handle(type_, said):
 
 
 match sys.argv[1:]:
-    case ["track", payment_request_id, currency, value]:
+    case ["track", payment_request_id, currency, value] if value.isdecimal():
         track(payment_request_id, currency, value)
     case ["outcomes"]:
         outcomes()

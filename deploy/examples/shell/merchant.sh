@@ -60,6 +60,7 @@ handle() {
 		"payment.failed": "do not deliver",
 		"payment.cancelled": "do not deliver",
 		"payment.cancelling": "do not deliver, the final word follows",
+		"payment.submitted": "send the buyer to \(.data.redirectUrl)",
 		"payment.unresolved": "a person must look: \(.data.reason)",
 		"payment.attention": "a person must look: \(.data.kind)",
 		"command.rejected": "mend the program: \(.data.reason), \(.data.message)"
