@@ -29,7 +29,7 @@ from tests.fakes import KEY, PAID, Bench, notification, open_bench, order, track
 from tests.servers import Asked, certificate, environ, raw_gateway, scripted_gateway
 from worker import courier, deliveries
 from worker.courier import Courier
-from worker.deliveries import Delivery, callback_lane
+from worker.deliveries import Delivery, Kind, callback_lane
 from worker.keys import Keys
 from worker.receiving import tls_context
 from worker.settings import Settings, load
@@ -452,6 +452,51 @@ async def test_a_host_taken_off_the_list_gets_nothing_more(
 ) -> None:
     assert await no_answer(bench, endpoint.url, "shop.example.com") == "not_allowed"
     assert endpoint.got == []
+
+
+async def test_a_list_that_is_read_again_holds_from_the_next_delivery_on(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[EventDict],
+) -> None:
+    async with an_endpoint(tls_context(*certificate(tmp_path))) as endpoint:
+        port = int(endpoint.host.rpartition(":")[2])
+        monkeypatch.setattr(
+            asyncio.BaseEventLoop, "getaddrinfo", looks_up({"a.example.com": "127.0.0.1"})
+        )
+        name = f"a.example.com:{port}"
+        await tell(bench, f"https://{name}/hook", "a")
+        settings = settings_of(name)
+        async with couriers(bench, settings) as courier:
+            for hosts in (name,), (name, "127.0.0.0/8"), (name,), ("b.example.com",), (name,):
+                settings.renew(settings_of(*hosts))
+                await make_due(bench)
+                await courier.collect()
+                await courier.drain()
+    faults = [line["fault"] for line in log_lines if line["event"] == "delivery.failed"]
+    reached, refused = "tls", "refused_address"
+    assert faults == [refused, reached, refused, "not_allowed", refused]
+
+
+async def test_a_connection_is_used_no_more_once_its_list_has_changed(endpoint: Endpoint) -> None:
+    """It may lead to where the new list forbids to go."""
+    one, other = (
+        settings_of(*hosts).accounts[CLIENT_ID]
+        for hosts in ((endpoint.host,), (endpoint.host, "10.0.0.0/8"))
+    )
+    sessions = courier.Sessions()
+    async with sessions.of(Kind.CALLBACK, one) as first:
+        async with sessions.of(Kind.CALLBACK, one) as same:
+            assert same is first
+        async with sessions.of(Kind.CALLBACK, other) as second:
+            assert second is not first
+        closed = [first.closed]  # what is in hand ends as it began
+    closed += [first.closed, second.closed]  # the next delivery has connections
+    async with sessions.of(Kind.CALLBACK, one) as third:
+        closed += [second.closed]
+    await sessions.close()
+    assert [*closed, third.closed] == [False, True, False, True, True]
 
 
 async def test_without_a_secret_nothing_leaves(bench: Bench, endpoint: Endpoint) -> None:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession
@@ -266,6 +267,14 @@ class Shop:
         late: dict[Any, Any] = fields | {"id": event["id"], "data": json.dumps(event)}
         await self.redis.xadd(KEYS.outcomes, late)
 
+    async def tell_submitted(self, fields: dict[str, str]) -> None:
+        """As the worker does once `pay` has made the order."""
+        event = json.loads(fields["data"])
+        said = event["data"] | {"paymentRequestId": "sub-1", "seq": 1, "redirectUrl": REDIRECT}
+        event |= {"id": f"{CLIENT_ID}:sub-1:submitted", "type": "payment.submitted", "data": said}
+        entry: dict[Any, Any] = fields | {"paymentRequestId": "sub-1", "data": json.dumps(event)}
+        await self.redis.xadd(KEYS.outcomes, entry | {"id": event["id"], "type": event["type"]})
+
     async def unacknowledged(self) -> int:
         return int((await self.redis.xpending(KEYS.outcomes, GROUP))["pending"])
 
@@ -312,6 +321,7 @@ async def opened(mock: RunningMock, folder: Path, **given: str) -> AsyncIterator
 
 # Merchants
 
+REDIRECT = "https://wallet.example/pay?id=1&to=a/b"
 REFUSED = "command.rejected bad-1: mend the program: malformed, paymentAmount: write"
 
 
@@ -337,13 +347,112 @@ async def test_a_payment_is_tracked_and_its_outcome_handled_once_whenever_the_pr
     assert await shop.unacknowledged() == 1
 
     await shop.tell_too_late(first)
+    await shop.tell_submitted(first)
     await shop.track("paid-1")  # so the end is told once more, with another seq
     async with shop.run(example, "track", "bad-1", "usd", "599") as program:
         assert await program.process.wait() == 0, await program.complaint()
     async with shop.run(example, "outcomes", ME) as program:
+        assert await program.line() == f"payment.submitted sub-1: send the buyer to {REDIRECT}"
         assert (await program.line()).startswith(REFUSED)
         await shop.all_acknowledged()
         assert await program.kill() == [], "nothing is handled twice"
+
+
+USAGE = re.compile(r"track order-4711 USD 599 .*\n.* outcomes \[shop-1\]")
+MISUSED = (
+    "",
+    "track",
+    "outcomes shop-1 more",
+    "other order-4711 USD 599",
+)
+NOWHERE = "redis://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("example", MERCHANTS, ids=lambda example: example.file)
+async def test_what_it_does_not_understand_is_answered_by_its_usage(
+    example: Example, tmp_path: Path
+) -> None:
+    for words in MISUSED:
+        line = example.words(tmp_path, *words.split())
+        code, said, complaint = await ended(line, tmp_path, REDIS_URL=NOWHERE)
+        assert (code, said) == (2, []), words
+        assert USAGE.search(complaint), words
+        assert len(complaint.splitlines()) < 10, "no stack trace"
+
+
+IGNORED = (
+    "redis://reconciler-merchant:pw-merchant@127.0.0.1:1/orders",
+    "redis://reconciler-merchant:pw-mer/chant@127.0.0.1:1/2",
+    "127.0.0.1:1",
+)
+#: What redis-cli and the package `redis` know, and the small clients do not.
+UNKNOWN = (
+    "rediss://reconciler-merchant:pw-merchant@127.0.0.1:1/2",
+    "redis://reconciler-merchant:pw-merchant@127.0.0.1:1?db=2",
+    "redis://pw-merchant@127.0.0.1:1",
+)
+
+
+@pytest.mark.parametrize("example", MERCHANTS, ids=lambda example: example.file)
+async def test_of_an_address_nothing_is_ignored_in_silence(
+    example: Example, tmp_path: Path
+) -> None:
+    line = example.words(tmp_path, "track", "paid-1", "USD", "599")
+    small = example.needs in (NODE, PHP, JAVA)
+    for url in IGNORED + UNKNOWN * small:
+        code, said, complaint = await ended(line, tmp_path, REDIS_URL=url)
+        assert (code, said) == (2, []), url
+        assert complaint.startswith("REDIS_URL: write redis://user:password@host:6379/0"), url
+        assert "pw-mer" not in complaint
+
+
+@pytest.mark.parametrize("example", MERCHANTS, ids=lambda example: example.file)
+async def test_no_password_is_told_where_redis_does_not_take_it(
+    shop: Shop, example: Example
+) -> None:
+    line = example.words(shop.folder, "track", "paid-1", "USD", "599")
+    for url in (shop.url.replace("pw-", "no-"), shop.url.replace("pw-", "no-") + "/1"):
+        code, said, complaint = await ended(line, shop.folder, REDIS_URL=url)
+        assert code not in (0, 2), complaint
+        assert said == []
+        assert "no-merchant" not in complaint
+
+
+NAME, PASSWORD = "shop:büro", "p@ss:w/rd+ %2B#?"
+
+
+@pytest.mark.parametrize("example", MERCHANTS, ids=lambda example: example.file)
+async def test_user_password_and_database_are_those_of_the_address(
+    example: Example, tmp_path: Path
+) -> None:
+    port = free_port()
+    at = f"{quote(NAME, safe='')}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
+    with own_server("--port", str(port), "--bind", "127.0.0.1") as server:
+        redis = Redis.from_url(server.url, decode_responses=True)
+        rights = [f">{PASSWORD}", *rights_of_a_merchant()[2:]]
+        await redis.execute_command("ACL", "SETUSER", NAME, "on", *rights)
+        line = example.words(tmp_path, "track", "paid-1", "USD", "599")
+        code, said, complaint = await ended(line, tmp_path, REDIS_URL=f"redis://{at}/3")
+        assert code not in (0, 2), "it has no right to SELECT, and takes no other database for it"
+        assert "select" in complaint.lower(), complaint
+        await redis.execute_command("ACL", "SETUSER", NAME, "+select")
+        for database, path in ((3, "/3"), (0, "/")):
+            code, said, complaint = await ended(line, tmp_path, REDIS_URL=f"redis://{at}{path}")
+            assert code == 0, complaint
+            async with Redis.from_url(
+                f"{server.url}?db={database}", decode_responses=True
+            ) as there:
+                [(entry, _)] = await there.xrange(KEYS.commands)
+                assert said == [entry]
+                await there.delete(KEYS.commands)
+        await redis.aclose()
+
+
+async def ended(words: list[str], folder: Path, **environ: str) -> tuple[int, list[str], str]:
+    """How a program ends that does so by itself: its exit code, and what it said and complained."""
+    async with running(words, folder, **environ) as program:
+        said, complaint = await asyncio.gather(program.rest(), program.complaint())
+        return await program.process.wait(), said, complaint
 
 
 # Receivers of callbacks
@@ -418,6 +527,25 @@ async def test_a_callback_is_taken_when_it_is_signed_by_the_reconciler_and_only_
             assert await posted(session, url, headers, BODY) == 204, why
         said = [said for said in await program.kill() if said != "listening"]
         assert said == ["payment.succeeded paid-1"] * len(genuine())
+
+
+@pytest.mark.parametrize("example", RECEIVERS, ids=lambda example: example.file)
+@pytest.mark.parametrize("secrets", ["", f"{NEW},"], ids=["none", "comma"])
+async def test_without_secrets_that_are_secret_no_callback_is_taken(
+    example: Example, secrets: str, tmp_path: Path
+) -> None:
+    """Anybody can sign with an empty one, as a comma too many makes it."""
+    port = free_port()
+    words = [word.format(port=port) for word in example.words(tmp_path)]
+    async with running(words, tmp_path, PORT=str(port), CALLBACK_SECRETS=secrets) as program:
+        if example.needs == PHP:  # its server starts in any case
+            await until(partial(listens, port), PATIENCE)
+            url = f"http://127.0.0.1:{port}/callbacks"
+            async with ClientSession() as session:
+                assert await posted(session, url, signed(), BODY) == 500
+            return
+        assert await program.process.wait() != 0
+        assert (await program.complaint()).startswith("CALLBACK_SECRETS: write whsec_")
 
 
 async def test_the_worker_s_own_callback_is_taken(mock: RunningMock, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.servers import (
     scripted_gateway,
     send,
 )
-from tests.test_courier import dead, deliver, due, waits
+from tests.test_courier import couriers, dead, deliver, due, waits
 from worker.deliveries import forward_lane
 from worker.messages import ACK
 from worker.settings import Settings, load
@@ -204,6 +204,19 @@ async def test_a_shop_that_is_down_delays_no_answer_to_the_gateway_and_gets_it_l
     assert [asked.path for asked in shop.asked] == [PATH] * 4
     assert len({(asked.body, asked.headers["Signature"]) for asked in shop.asked}) == 1
     assert await waits(bench, LANE) == []
+
+
+async def test_a_url_that_is_read_again_gets_the_next_message(
+    bench: Bench, shop: ScriptedGateway
+) -> None:
+    settings = settings_of(shop.url + PATH)
+    async with receiver(bench) as port, couriers(bench, settings) as courier:
+        for name, path in ("order-1", PATH), ("order-2", "/moved"):
+            await post(port, notification(paid(name), path=PATH))
+            settings.renew(settings_of(shop.url + path))
+            await courier.collect()
+            await courier.drain()
+    assert [asked.path for asked in shop.asked] == [PATH, "/moved"]
 
 
 async def test_a_message_that_is_refused_delays_no_other(

@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 from jobs.model import Cause, Status, Via
+from jobs.news import Submit, Track
 from tests import vocabulary
 from tests.servers import ROOT
 from tests.test_asyncapi import DOCUMENT, SCHEMAS
@@ -95,3 +96,14 @@ def headings() -> set[str]:
     """As links name them."""
     found = re.findall(r"^#+ (.*)$", TEXT, re.M)
     return {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def test_each_command_that_is_shown_is_read_as_one() -> None:
+    shown = re.findall(
+        r"XADD reconciler:v1:commands '\*' type (\S+) (?:\\\n *)?data '([^']*)'", TEXT
+    )
+    read = [
+        commands.read_command(type_, data, "1-0", 1_790_000_000_000, ("5X",))
+        for type_, data in shown
+    ]
+    assert [type(command) for command in read] == [Track, Submit]

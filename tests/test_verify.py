@@ -17,11 +17,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.keys import CLIENT_ID, private_key, public_key, vector, vectors
 from worker.verify import Capture, Case, Kind, KnownKey, bodies, examine, search
+from worker.verify.explain import _of_body
 from worker.verify.message import sha256
 from worker.verify.mistakes import MISTAKES
 from worker.verify.strings import content
@@ -519,6 +520,27 @@ FACTS: dict[str, tuple[Case, str]] = {
         with_headers(seen(body=BODY[:50]).case(), add=(("content-length", str(len(BODY))),)),
         "body.cut",
     ),
+    "a member taken out": (
+        with_headers(
+            seen(body=BODY.replace(b'"order-1"', b'"1"')).case(),
+            add=(("content-length", str(len(BODY))),),
+        ),
+        "body.length",
+    ),
+    "a body that is longer than it was sent": (
+        with_headers(
+            seen(body=BODY.replace(b'"order-1"', b'"order-10"')).case(),
+            add=(("content-length", str(len(BODY))),),
+        ),
+        "body.length",
+    ),
+    "what was compressed has another length": (
+        with_headers(
+            seen(body=BODY.replace(b'"order-1"', b'"1"')).case(),
+            add=(("content-length", "90"), ("content-encoding", "gzip")),
+        ),
+        "body.none",
+    ),
 }
 
 
@@ -527,6 +549,44 @@ def test_says_what_the_message_itself_shows(case: Case, mistakes: str) -> None:
     report = examine(case)
     assert not report.verifies
     assert report.mistakes == tuple(each for each in mistakes.split() if each != "body.none")
+
+
+EVERY_TOKEN = (
+    '{"a":[true,false,null,-1.5e+2,{}],"\\u00e4":"\\\\ü 支\\"","b":{"c":[[],0.1]},"d":""}'.encode()
+)
+ALTERED = {
+    "a quote taken out": b'{"paymentRequestId":order-1","value":"599"}',
+    "the first quote taken out": b'{paymentRequestId":"order-1","value":"599"}',
+    "a colon taken out": b'{"paymentRequestId""order-1","value":"599"}',
+    "no brace at the beginning": b'"paymentRequestId":"order-1","value":"599"',
+    "letters of another character set": b'{"paymentRequestId":"\xfc","value":"599"',
+    "something behind its end": b'{"value":"599"}tru',
+    "a list": b'["599"',
+    "too deep for anybody": b'{"a":' + b"[" * 100_000,
+    "half of nothing that JSON has": b'{"paymentRequestId":undef',
+}
+
+
+def short_of(body: bytes, length: int) -> tuple[str, ...]:
+    case = with_headers(seen(body=body).case(), add=(("content-length", str(length)),))
+    return tuple(fact.mistake for fact in _of_body(case))
+
+
+@pytest.mark.parametrize("end", range(1, len(EVERY_TOKEN)))
+def test_a_body_that_breaks_off_anywhere_is_called_cut(end: int) -> None:
+    assert short_of(EVERY_TOKEN[:end], len(EVERY_TOKEN)) == ("body.cut",)
+
+
+@pytest.mark.parametrize("body", ALTERED.values(), ids=ALTERED)
+def test_a_body_that_does_not_just_break_off_is_not_called_cut(body: bytes) -> None:
+    assert short_of(body, len(body) + 1) == ("body.length",)
+
+
+def test_a_length_is_no_mistake_beside_the_one_that_made_it() -> None:
+    length = (("content-length", str(len(BODY))),)
+    report = examine(with_headers(seen(body=dumped(indent=2)).case(), add=length))
+    assert report.explanation
+    assert report.mistakes == ("body.spacing",)
 
 
 def test_our_own_key_in_the_place_of_the_gateways_is_seen() -> None:
@@ -617,18 +677,31 @@ edits = st.tuples(
 
 @pytest.mark.once
 @settings(deadline=None, max_examples=15)
-@given(edit=edits)
+@given(edit=edits, with_length=st.booleans())
+@example(edit=(20, 2, ""), with_length=True)
 def test_an_alteration_that_is_no_known_mistake_is_explained_by_none(
-    edit: tuple[int, int, str],
+    edit: tuple[int, int, str], with_length: bool
 ) -> None:
     at, cut, put = edit
     altered = SMALL[:at] + put.encode() + SMALL[at + cut :]
-    report = examine(Plant(body=SMALL, seen={"body": altered}).case())
+    length = (("content-length", str(len(SMALL))),) * with_length
+    report = examine(Plant(body=SMALL, seen={"body": altered}, more=length).case())
     if altered == SMALL:
         assert report.verifies
     else:
-        assert (report.explanation, report.mistakes) == (None, ("body.empty",) * (not altered))
-        assert NONE_EXPLAINS in to_text(report) or not altered
+        other = ("body.length",) * (with_length and len(altered) != len(SMALL))
+        cut = with_length and len(altered) < len(SMALL) and not is_json(altered)
+        assert report.explanation is None
+        assert report.mistakes in {other, ("body.cut",) if cut else other}
+        assert NONE_EXPLAINS in to_text(report) or report.mistakes == ("body.cut",)
+
+
+def is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
 
 
 @settings(deadline=None, max_examples=25)

@@ -7,7 +7,8 @@ between sending and writing that down sends again, with the same id.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -22,7 +23,7 @@ from jobs.model import Ms
 from jobs.schedule import DAY, MINUTE, SECOND
 from worker import callbacks, deliveries
 from worker.deliveries import Damaged, Delivery, Kind, OtherVersion
-from worker.endpoints import RefusedAddress
+from worker.endpoints import AllowedHosts, RefusedAddress
 from worker.logs import log
 from worker.outage import Outage
 from worker.settings import Account, Settings
@@ -71,7 +72,7 @@ class Courier:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store, self._settings = store, settings
-        self._sessions = Sessions(settings)
+        self._sessions = Sessions()
         self._hands: set[asyncio.Task[None]] = set()
         self._busy: Counter[str] = Counter()
         self._takes: dict[str, float] = {}  # ms, by group
@@ -178,7 +179,8 @@ class Courier:
                 parcel = forward(delivery, self._settings.forward_urls.get(client_id, ""))
         except NotReady as fault:
             return Attempt(fault=str(fault))
-        return await send(self._sessions.of(kind, account), parcel)
+        async with self._sessions.of(kind, account) as session:
+            return await send(session, parcel)
 
     async def _settle(self, taken: Taken, delivery: Delivery, attempt: Attempt, ms: int) -> None:
         then = next_try(delivery.tries, attempt, f"{taken.lane}/{delivery.id}")
@@ -213,33 +215,62 @@ def forward(delivery: Delivery, url: str) -> Parcel:
 # Sending
 
 
+@dataclass(eq=False, slots=True)
+class Line:
+    """A session, and the addresses that it was made for; None: any."""
+
+    allowed: AllowedHosts | None
+    session: aiohttp.ClientSession
+    hands: int = 0  #: attempts that use it just now
+
+
 class Sessions:
     """Each account's callbacks have a session of their own: what one may reach is not the other's.
 
-    No cookies, no proxies from the environment, no compression, no redirects.
+    It ends with the list of allowed hosts that it was made for: its open connections may lead to
+    where a changed list forbids to go. What is in hand by then still ends as it began.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._open: dict[tuple[Kind, str], aiohttp.ClientSession] = {}
+    def __init__(self) -> None:
+        self._open: dict[tuple[Kind, str], Line] = {}
 
-    def of(self, kind: Kind, account: Account) -> aiohttp.ClientSession:
+    @asynccontextmanager
+    async def of(self, kind: Kind, account: Account) -> AsyncIterator[aiohttp.ClientSession]:
         which = (kind, account.client_id)
-        if which not in self._open:
-            check = account.callback_allowed_hosts.open_socket if kind is Kind.CALLBACK else None
-            connector = aiohttp.TCPConnector(limit=AT_ONCE, socket_factory=check)
-            self._open[which] = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"Accept-Encoding": "identity", "User-Agent": "payment-reconciler"},
-                skip_auto_headers=[hdrs.CONTENT_TYPE],
-                auto_decompress=False,
-            )
-        return self._open[which]
+        allowed = account.callback_allowed_hosts if kind is Kind.CALLBACK else None
+        before = self._open.get(which)
+        if before is None or before.allowed != allowed:
+            self._open[which] = Line(allowed, open_session(allowed))
+        line = self._open[which]
+        line.hands += 1
+        try:
+            if before is not None:
+                await self._end(before)
+            yield line.session
+        finally:
+            line.hands -= 1
+            await self._end(line)
+
+    async def _end(self, line: Line) -> None:
+        """Close it once it is neither in hand nor for anybody to come."""
+        if not line.hands and line not in self._open.values():
+            await line.session.close()
 
     async def close(self) -> None:
-        for session in self._open.values():
-            await session.close()
+        for line in self._open.values():
+            await line.session.close()
+
+
+def open_session(allowed: AllowedHosts | None) -> aiohttp.ClientSession:
+    """No cookies, no proxies from the environment, no compression, no redirects."""
+    check = allowed.open_socket if allowed is not None else None
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=AT_ONCE, socket_factory=check),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept-Encoding": "identity", "User-Agent": "payment-reconciler"},
+        skip_auto_headers=[hdrs.CONTENT_TYPE],
+        auto_decompress=False,
+    )
 
 
 async def send(session: aiohttp.ClientSession, parcel: Parcel) -> Attempt:

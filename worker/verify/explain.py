@@ -4,6 +4,9 @@ Nothing is guessed. A mistake is named if the signature verifies once it is undo
 message itself shows it, as a signature that is shorter than its key.
 """
 
+import codecs
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -67,7 +70,8 @@ def examine(case: Case) -> Report:
     for reading in readings(case):
         more, best = _explained(case, found, reading)
         if best is not None:
-            return Report(case, found, (*facts, *more), best)
+            causes = [fact for fact in facts if fact.mistake != "body.length"]
+            return Report(case, found, (*causes, *more), best)
         shown.append(more)
     return Report(case, found, (*facts, *_best(shown)))
 
@@ -199,8 +203,33 @@ def _refused(body: bytes) -> str:
 
 
 def _of_body(case: Case) -> Iterator[Fact]:
-    body, said = case.capture.body, case.capture.first("content-length")
+    capture = case.capture
+    body, said = capture.body, capture.first("content-length")
     if not body:
         yield Fact("body.empty", f"Content-Length: {said or 'none'}")
-    elif said.isascii() and said.isdigit() and len(said) < 10 and len(body) < int(said):
-        yield Fact("body.cut", f"{len(body)} bytes of {int(said)}")
+    elif _is_length(said) and int(said) != len(body) and not capture.first("content-encoding"):
+        cut = len(body) < int(said) and _breaks_off(body)
+        yield Fact("body.cut" if cut else "body.length", f"{len(body)} bytes of {int(said)}")
+
+
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+_HALF_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u[0-9a-fA-F]{0,4})?\Z")
+_HALF_TOKEN = re.compile(
+    r'"(?:[^"\\]|\\.)*|t(?:r|ru)?|f(?:a|al|als)?|n(?:u|ul)?|-|\.|[eE][+-]?|', re.DOTALL
+)
+
+
+def _breaks_off(body: bytes) -> bool:
+    """Whether it is the beginning of a JSON object: there is more that would make it whole."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(body).lstrip()
+        text = _HALF_ESCAPE.sub(r"\1", text)
+        json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as fault:
+        return text.startswith("{") and bool(_HALF_TOKEN.fullmatch(text, fault.pos))
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    return False

@@ -396,8 +396,14 @@ MISTAKES: Mapping[str, Mistake] = {
         RAW_BODY + ". A stream can be read once",
     ),
     "body.cut": Mistake(
-        "The body is shorter than Content-Length says: its end is missing.",
+        "The body is shorter than Content-Length says, and breaks off: its end is missing.",
         "look for a limit in the log or the capture (tcpdump -s0)",
+    ),
+    "body.length": Mistake(
+        "The body's length is not the one that Content-Length says, and it is not just cut off: the"
+        " body was altered, on its way or in the capture, or the header is another message's.",
+        "take headers and body from one message, as they arrive. If they are, something between the"
+        " signer and you altered the body",
     ),
     "message.refused": Mistake(
         "The signature fits these bytes, but the message breaks a rule named above.",

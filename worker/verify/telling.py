@@ -53,7 +53,7 @@ def unexplained(report: Report) -> bool:
     shown = {fact.mistake for fact in report.facts}
     if shown & {"body.cut", "body.empty"}:
         return False
-    return "" in shown or not shown - {"key.unknown"}
+    return "" in shown or not shown - {"key.unknown", "body.length"}
 
 
 # Text

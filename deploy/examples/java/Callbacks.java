@@ -17,7 +17,15 @@ import javax.crypto.spec.SecretKeySpec;
 
 public class Callbacks {
     // While a secret is changed there are two, separated by a comma: one that fits will do.
-    static final String[] SECRETS = System.getenv("CALLBACK_SECRETS").split(",");
+    static final List<byte[]> SECRETS = new ArrayList<>();
+
+    static void read(String secrets) {
+        for (String secret : secrets.split(",", -1)) {
+            byte[] key = Base64.getDecoder().decode(secret.strip().replace("whsec_", ""));
+            if (key.length < 24) throw new IllegalArgumentException("anybody can sign with an empty one");
+            SECRETS.add(key);
+        }
+    }
 
     // Whether `body`, as the bytes that came, was signed with one of our secrets just now.
     static boolean verified(Headers headers, byte[] body) throws GeneralSecurityException {
@@ -26,10 +34,9 @@ public class Callbacks {
         if (id == null || timestamp == null || signatures == null) return false;
         if (!timestamp.matches("[0-9]{1,12}")) return false;
         if (Math.abs(System.currentTimeMillis() / 1000 - Long.parseLong(timestamp)) > 300) return false;
-        for (String secret : SECRETS) {
+        for (byte[] secret : SECRETS) {
             Mac mac = Mac.getInstance("HmacSHA256");
-            byte[] key = Base64.getDecoder().decode(secret.strip().replace("whsec_", ""));
-            mac.init(new SecretKeySpec(key, "HmacSHA256"));
+            mac.init(new SecretKeySpec(secret, "HmacSHA256"));
             mac.update((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8));
             byte[] ours = ("v1," + Base64.getEncoder().encodeToString(mac.doFinal(body))).getBytes();
             for (String theirs : signatures.split(" "))
@@ -62,6 +69,12 @@ public class Callbacks {
     }
 
     public static void main(String[] words) throws IOException {
+        try {
+            read(System.getenv().getOrDefault("CALLBACK_SECRETS", ""));
+        } catch (IllegalArgumentException error) {
+            System.err.println("CALLBACK_SECRETS: write whsec_ and base64 of 24 to 64 bytes, as the reconciler has it");
+            System.exit(2);
+        }
         int port = Integer.parseInt(System.getenv().getOrDefault("PORT", "8000"));
         HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 0);
         server.createContext("/", Callbacks::take);

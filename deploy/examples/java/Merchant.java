@@ -1,8 +1,5 @@
 // A merchant beside the reconciler, in Java 17, with nothing to install.
 //
-//   java Merchant.java track order-4711 USD 599    have a payment of USD 5.99 followed
-//   java Merchant.java outcomes [shop-1]           hear how payments end, for ever
-//
 // In production use Jedis or Lettuce in place of the client below (the commands are the same), and
 // Jackson in place of `of` and `quoted`.
 import java.io.*;
@@ -13,6 +10,10 @@ import java.util.*;
 import java.util.regex.*;
 
 public class Merchant {
+    static final String USAGE = """
+        java Merchant.java track order-4711 USD 599    have a payment of USD 5.99 followed
+        java Merchant.java outcomes [shop-1]           hear how payments end, for ever""";
+
     static final String COMMANDS = "reconciler:v1:commands", OUTCOMES = "reconciler:v1:outcomes";
     static final String GROUP = "shop";
 
@@ -73,6 +74,7 @@ public class Merchant {
             case "payment.succeeded" -> "deliver";
             case "payment.failed", "payment.cancelled" -> "do not deliver";
             case "payment.cancelling" -> "do not deliver, the final word follows";
+            case "payment.submitted" -> "send the buyer to " + of(event, "redirectUrl");
             case "payment.unresolved" -> "a person must look: " + of(event, "reason");
             case "payment.attention" -> "a person must look: " + of(event, "kind");
             case "command.rejected" -> "mend the program: " + of(event, "reason") + ", " + of(event, "message");
@@ -99,7 +101,7 @@ public class Merchant {
     static OutputStream out;
 
     static Object redis(String... words) throws IOException {
-        if (in == null) connect(URI.create(System.getenv().getOrDefault("REDIS_URL", "redis://127.0.0.1:6379")));
+        if (in == null) connect(System.getenv().getOrDefault("REDIS_URL", "redis://127.0.0.1:6379"));
         ByteArrayOutputStream request = new ByteArrayOutputStream();
         request.writeBytes(("*" + words.length + "\r\n").getBytes());
         for (String word : words) {
@@ -112,13 +114,22 @@ public class Merchant {
         return answer();
     }
 
-    static void connect(URI url) throws IOException {
-        Socket socket = new Socket(url.getHost(), url.getPort() < 0 ? 6379 : url.getPort());
+    static void connect(String url) throws IOException {
+        String safe = "(?:[^%@/?#]|%[0-9a-fA-F]{2})*"; // all else is percent-encoded
+        String rule = "redis://(?:(" + safe + "?):(" + safe + ")@)?(\\[.+\\]|[^:@/?#]+)(?::(\\d+))?(?:/(\\d*))?";
+        Matcher parts = Pattern.compile(rule).matcher(url);
+        if (!parts.matches())
+            stop("REDIS_URL: write redis://user:password@host:6379/0 (TLS, rediss://, is for a real client)", 2);
+        String user = parts.group(1), password = parts.group(2), port = parts.group(4), database = parts.group(5);
+        Socket socket = new Socket(parts.group(3), port == null ? 6379 : Integer.parseInt(port));
         in = new BufferedInputStream(socket.getInputStream());
         out = socket.getOutputStream();
-        if (url.getUserInfo() == null) return;
-        String[] user = url.getUserInfo().split(":", 2);
-        redis("AUTH", user[0].isEmpty() ? "default" : user[0], user[1]);
+        if (password != null) redis("AUTH", user.isEmpty() ? "default" : plain(user), plain(password));
+        if (database != null && !database.matches("0*")) redis("SELECT", database);
+    }
+
+    static String plain(String encoded) { // as of a URL, where + is a plus, and not as of a form
+        return URLDecoder.decode(encoded.replace("+", "%2B"), StandardCharsets.UTF_8);
     }
 
     static Object answer() throws IOException { // RESP 2
@@ -145,8 +156,19 @@ public class Merchant {
         return (List<Object>) answer;
     }
 
-    public static void main(String[] words) throws IOException {
-        if (words[0].equals("track")) track(words[1], words[2], words[3]);
-        else outcomes(words.length > 1 ? words[1] : "shop-1");
+    static void stop(String why, int code) {
+        System.err.println(why);
+        System.exit(code);
+    }
+
+    public static void main(String[] words) {
+        String verb = words.length > 0 ? words[0] : "";
+        try {
+            if (verb.equals("track") && words.length == 4) track(words[1], words[2], words[3]);
+            else if (verb.equals("outcomes") && words.length < 3) outcomes(words.length > 1 ? words[1] : "shop-1");
+            else stop(USAGE, 2);
+        } catch (IOException | IllegalStateException error) {
+            stop("Redis: " + error.getMessage(), 1);
+        }
     }
 }

@@ -7,7 +7,12 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 
 // While a secret is changed there are two, separated by a comma: one that fits will do.
-const secrets = process.env.CALLBACK_SECRETS.split(",").map((s) => Buffer.from(s.replace("whsec_", ""), "base64"));
+const given = (process.env.CALLBACK_SECRETS ?? "").split(",");
+const secrets = given.map((secret) => Buffer.from(secret.replace("whsec_", ""), "base64"));
+if (secrets.some((secret) => secret.length < 24)) { // anybody can sign with an empty one
+  console.error("CALLBACK_SECRETS: write whsec_ and base64 of 24 to 64 bytes, as the reconciler has it");
+  process.exit(2);
+}
 
 // Throws unless `body`, as the bytes that came, was signed with one of our secrets just now.
 function verify(headers, body) {

@@ -1,12 +1,12 @@
 // A merchant beside the reconciler, in Node 18 or later, with nothing to install.
 //
-//   node merchant.mjs track order-4711 USD 599    have a payment of USD 5.99 followed
-//   node merchant.mjs outcomes [shop-1]           hear how payments end, for ever
-//
 // In production use the npm package `redis` or `ioredis` in place of the client below; the commands are
 // the same.
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
+
+const USAGE = `node merchant.mjs track order-4711 USD 599    have a payment of USD 5.99 followed
+node merchant.mjs outcomes [shop-1]           hear how payments end, for ever`;
 
 const COMMANDS = "reconciler:v1:commands", OUTCOMES = "reconciler:v1:outcomes", GROUP = "shop";
 
@@ -49,12 +49,13 @@ function once({ id, type, data }) {
   appendFileSync(BOOK, `${id}\t${payment}\t${seq}\n`);
 }
 
-function handle(type, { paymentRequestId, kind, reason, message }) {
+function handle(type, { paymentRequestId, redirectUrl, kind, reason, message }) {
   const what = {
     "payment.succeeded": "deliver",
     "payment.failed": "do not deliver",
     "payment.cancelled": "do not deliver",
     "payment.cancelling": "do not deliver, the final word follows",
+    "payment.submitted": `send the buyer to ${redirectUrl}`,
     "payment.unresolved": `a person must look: ${reason}`,
     "payment.attention": `a person must look: ${kind}`,
     "command.rejected": `mend the program: ${reason}, ${message}`,
@@ -64,9 +65,29 @@ function handle(type, { paymentRequestId, kind, reason, message }) {
 
 // ---- a small Redis client ----------------------------------------------------------------------
 // One command, one answer. A lost connection ends the program; whoever started it starts it again.
-const url = new URL(process.env.REDIS_URL ?? "redis://127.0.0.1:6379");
-const socket = connect(Number(url.port || 6379), url.hostname), waiting = [];
-let buffer = Buffer.alloc(0), at = 0, done = false;
+const SAFE = "(?:[^%@/?#]|%[0-9a-f]{2})*"; // all else is percent-encoded
+const PARTS = new RegExp(`^redis://(?:(${SAFE}?):(${SAFE})@)?(\\[.+\\]|[^:@/?#]+)(?::(\\d+))?(?:/(\\d*))?$`, "i");
+const waiting = [];
+let socket, buffer = Buffer.alloc(0), at = 0, done = false;
+
+class Refused extends Error {}
+
+async function open(url) {
+  const parts = PARTS.exec(url);
+  if (!parts) stop("REDIS_URL: write redis://user:password@host:6379/0 (TLS, rediss://, is for a real client)", 2);
+  const [, user, password, host, port, database] = parts;
+  socket = connect(Number(port ?? 6379), host.replace(/^\[|\]$/g, ""));
+  socket.on("error", (error) => stop(`Redis: ${error.message}`, 1));
+  socket.on("close", () => process.exit(done ? 0 : 1));
+  socket.on("data", take);
+  if (password !== undefined) await redis("AUTH", decodeURIComponent(user) || "default", decodeURIComponent(password));
+  if (Number(database)) await redis("SELECT", database);
+}
+
+function stop(why, code) {
+  console.error(why);
+  process.exit(code);
+}
 
 function redis(...words) {
   const parts = words.map((word) => `$${Buffer.byteLength(String(word))}\r\n${word}\r\n`);
@@ -85,23 +106,28 @@ function answer() { // RESP 2; undefined while it is not whole
     at += Number(head) + 2;
     return at <= buffer.length ? buffer.toString("utf8", from, at - 2) : undefined;
   }
-  if (kind !== "*") return kind === "-" ? new Error(head) : head;
+  if (kind !== "*") return kind === "-" ? new Refused(head) : head;
   const items = Array.from({ length: Number(head) }, answer);
   return items.includes(undefined) ? undefined : items;
 }
 
-socket.on("data", (chunk) => {
+function take(chunk) {
   buffer = Buffer.concat([buffer, chunk]);
   for (let said; (at = 0), (said = answer()) !== undefined; buffer = buffer.subarray(at)) {
     const { resolve, reject } = waiting.shift();
     said instanceof Error ? reject(said) : resolve(said);
   }
-});
-socket.on("close", () => process.exit(done ? 0 : 1));
+}
 
-const [, , verb, ...rest] = process.argv;
-const { username, password } = url;
-if (password) await redis("AUTH", decodeURIComponent(username || "default"), decodeURIComponent(password));
-await (verb === "track" ? track : outcomes)(...rest);
+const [, , verb, ...words] = process.argv;
+const tracks = verb === "track" && words.length === 3, listens = verb === "outcomes" && words.length < 2;
+if (!tracks && !listens) stop(USAGE, 2);
+try {
+  await open(process.env.REDIS_URL ?? "redis://127.0.0.1:6379");
+  await (tracks ? track : outcomes)(...words);
+} catch (error) {
+  if (!(error instanceof Refused)) throw error;
+  stop(`Redis: ${error.message}`, 1);
+}
 done = true;
 socket.end();

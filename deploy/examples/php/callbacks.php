@@ -7,18 +7,27 @@
 // proxy's.
 declare(strict_types=1);
 
+// While a secret is changed there are two, separated by a comma: one that fits will do.
+$secrets = array_map(
+    fn ($secret) => (string) base64_decode(str_replace('whsec_', '', $secret)),
+    explode(',', (string) getenv('CALLBACK_SECRETS')),
+);
+if (min(array_map(strlen(...), $secrets)) < 24) { // anybody can sign with an empty one
+    error_log('CALLBACK_SECRETS: write whsec_ and base64 of 24 to 64 bytes, as the reconciler has it');
+    http_response_code(500); // comes again
+    exit;
+}
+
 // Whether `$body`, as the bytes that came, was signed with one of our secrets just now.
-function verified(string $body): bool
+function verified(string $body, array $secrets): bool
 {
     $id = $_SERVER['HTTP_WEBHOOK_ID'] ?? '';
     $timestamp = $_SERVER['HTTP_WEBHOOK_TIMESTAMP'] ?? '';
     if (!ctype_digit($timestamp) || abs(time() - (int) $timestamp) > 300) {
         return false; // not of now
     }
-    // While a secret is changed there are two, separated by a comma: one that fits will do.
-    foreach (explode(',', getenv('CALLBACK_SECRETS')) as $secret) {
-        $key = base64_decode(str_replace('whsec_', '', $secret));
-        $ours = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $key, true));
+    foreach ($secrets as $secret) {
+        $ours = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $secret, true));
         foreach (explode(' ', $_SERVER['HTTP_WEBHOOK_SIGNATURE'] ?? '') as $theirs) {
             if (hash_equals($ours, $theirs)) {
                 return true;
@@ -29,7 +38,7 @@ function verified(string $body): bool
 }
 
 $body = file_get_contents('php://input');
-if (!verified($body)) {
+if (!verified($body, $secrets)) {
     http_response_code(401);
     exit;
 }

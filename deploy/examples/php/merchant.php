@@ -1,12 +1,15 @@
 <?php
 // A merchant beside the reconciler, in PHP 8, with nothing to install.
 //
-//   php merchant.php track order-4711 USD 599    have a payment of USD 5.99 followed
-//   php merchant.php outcomes [shop-1]           hear how payments end, for ever
-//
 // In production use the extension `redis` (phpredis) or the package `predis/predis` in place of the
 // client below; the commands are the same.
 declare(strict_types=1);
+
+const USAGE = <<<'TEXT'
+php merchant.php track order-4711 USD 599    have a payment of USD 5.99 followed
+php merchant.php outcomes [shop-1]           hear how payments end, for ever
+
+TEXT;
 
 const COMMANDS = 'reconciler:v1:commands';
 const OUTCOMES = 'reconciler:v1:outcomes';
@@ -67,6 +70,7 @@ function handle(string $type, array $data): void
         'payment.succeeded' => 'deliver',
         'payment.failed', 'payment.cancelled' => 'do not deliver',
         'payment.cancelling' => 'do not deliver, the final word follows',
+        'payment.submitted' => "send the buyer to {$data['redirectUrl']}",
         'payment.unresolved' => "a person must look: {$data['reason']}",
         'payment.attention' => "a person must look: {$data['kind']}",
         'command.rejected' => "mend the program: {$data['reason']}, {$data['message']}",
@@ -82,11 +86,19 @@ function redis(string ...$words): mixed
 {
     static $socket = null;
     if ($socket === null) {
-        $url = parse_url(getenv('REDIS_URL') ?: 'redis://127.0.0.1:6379');
-        $socket = stream_socket_client("tcp://{$url['host']}:" . ($url['port'] ?? 6379), timeout: 10);
+        $safe = '(?:[^%@/?#]|%[0-9a-f]{2})*'; // all else is percent-encoded
+        $rule = "~^redis://(?:($safe?):($safe)@)?(\\[.+\\]|[^:@/?#]+)(?::(\d+))?(?:/(\d*))?$~Di";
+        $url = getenv('REDIS_URL') ?: 'redis://127.0.0.1:6379';
+        preg_match($rule, $url, $parts, PREG_UNMATCHED_AS_NULL)
+            || stop('REDIS_URL: write redis://user:password@host:6379/0 (TLS, rediss://, is for a real client)', 2);
+        [, $user, $password, $host, $port, $database] = $parts;
+        $socket = stream_socket_client("tcp://$host:" . ($port ?? 6379), timeout: 10);
         stream_set_timeout($socket, 60);
-        if (isset($url['pass'])) {
-            redis('AUTH', urldecode($url['user'] ?: 'default'), urldecode($url['pass']));
+        if ($password !== null) {
+            redis('AUTH', rawurldecode($user) ?: 'default', rawurldecode($password));
+        }
+        if ((int) $database) {
+            redis('SELECT', $database);
         }
     }
     $parts = array_map(fn ($word) => '$' . strlen($word) . "\r\n$word\r\n", $words);
@@ -108,6 +120,20 @@ function answer($socket): mixed // RESP 2
     };
 }
 
+function stop(string $why, int $code): never
+{
+    fwrite(STDERR, trim($why) . "\n");
+    exit($code);
+}
+
 set_error_handler(fn ($_, $message) => throw new ErrorException($message));
-[, $verb] = $argv;
-$verb === 'track' ? track(...array_slice($argv, 2)) : outcomes(...array_slice($argv, 2));
+[$verb, $words] = [$argv[1] ?? '', array_slice($argv, 2)];
+try {
+    match (true) {
+        $verb === 'track' && count($words) === 3 => track(...$words),
+        $verb === 'outcomes' && count($words) < 2 => outcomes(...$words),
+        default => stop(USAGE, 2),
+    };
+} catch (RuntimeException | ErrorException $error) { // uncaught, it would show the password
+    stop("Redis: {$error->getMessage()}", 1);
+}

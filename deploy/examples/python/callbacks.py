@@ -10,14 +10,25 @@ import hashlib
 import hmac
 import json
 import os
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-#: While a secret is changed there are two, separated by a comma: one that fits will do.
-SECRETS = [
-    base64.b64decode(secret.strip().removeprefix("whsec_"))
-    for secret in os.environ["CALLBACK_SECRETS"].split(",")
-]
+
+def keys(secrets: str) -> list[bytes]:
+    """While a secret is changed there are two, separated by a comma: one that fits will do."""
+    found = [base64.b64decode(one.strip().removeprefix("whsec_")) for one in secrets.split(",")]
+    if min(map(len, found)) < 24:
+        raise ValueError("anybody can sign with an empty one")
+    return found
+
+
+try:
+    SECRETS = keys(os.environ.get("CALLBACK_SECRETS", ""))
+except ValueError:
+    hint = "CALLBACK_SECRETS: write whsec_ and base64 of 24 to 64 bytes, as the reconciler has it"
+    print(hint, file=sys.stderr)
+    sys.exit(2)
 
 
 def verified(headers, body: bytes) -> bool:

@@ -8,7 +8,9 @@ Without that package: plain.py, which needs `redis` alone.
 
 import asyncio
 import os
+import re
 import sys
+from typing import NoReturn
 
 from redis.asyncio import Redis
 
@@ -40,6 +42,8 @@ def handle(outcome: outcomes.Outcome) -> None:
             what = "do not deliver"
         case "payment.cancelling":
             what = "do not deliver, the final word follows"
+        case "payment.submitted":
+            what = f"send the buyer to {said['redirectUrl']}"
         case "payment.unresolved":
             what = f"a person must look: {said['reason']}"
         case "payment.attention":
@@ -51,16 +55,25 @@ def handle(outcome: outcomes.Outcome) -> None:
     print(f"{outcome.type} {outcome.payment_request_id}: {what}", flush=True)
 
 
+def stop(why: str | None) -> NoReturn:
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
 async def main(words: list[str]) -> None:
     url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
+    if not re.fullmatch(r"rediss?://[^/?#]+(/[0-9]*)?(\?[^#]*)?", url):  # redis would ignore it
+        stop("REDIS_URL: write redis://user:password@host:6379/0, or rediss:// for TLS")
     async with Redis.from_url(url, decode_responses=True) as redis:
         match words:
-            case ["track", *more]:
-                await track(redis, *more)
-            case ["outcomes", *more]:
-                await listen(redis, *more)
+            case ["track", payment_request_id, currency, value] if value.isdecimal():
+                await track(redis, payment_request_id, currency, value)
+            case ["outcomes"]:
+                await listen(redis)
+            case ["outcomes", me]:
+                await listen(redis, me)
             case _:
-                sys.exit(__doc__)
+                stop(__doc__)
 
 
 if __name__ == "__main__":

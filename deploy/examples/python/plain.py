@@ -6,6 +6,7 @@ python plain.py outcomes [shop-1]           hear how payments end, for ever
 
 import json
 import os
+import re
 import sqlite3
 import sys
 
@@ -13,9 +14,16 @@ import redis
 
 COMMANDS, OUTCOMES, GROUP = "reconciler:v1:commands", "reconciler:v1:outcomes", "shop"
 
-server = redis.Redis.from_url(
-    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), decode_responses=True
-)
+
+def stop(why):
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
+URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
+if not re.fullmatch(r"rediss?://[^/?#]+(/[0-9]*)?(\?[^#]*)?", URL):  # the package would ignore it
+    stop("REDIS_URL: write redis://user:password@host:6379/0, or rediss:// for TLS")
+server = redis.Redis.from_url(URL, decode_responses=True)
 
 
 def track(payment_request_id, currency, value):
@@ -72,6 +80,8 @@ def handle(type_, said):
             what = "do not deliver"
         case "payment.cancelling":
             what = "do not deliver, the final word follows"
+        case "payment.submitted":
+            what = f"send the buyer to {said['redirectUrl']}"
         case "payment.unresolved":
             what = f"a person must look: {said['reason']}"
         case "payment.attention":
@@ -84,9 +94,11 @@ def handle(type_, said):
 
 
 match sys.argv[1:]:
-    case ["track", *words]:
-        track(*words)
-    case ["outcomes", *words]:
-        outcomes(*words)
+    case ["track", payment_request_id, currency, value] if value.isdecimal():
+        track(payment_request_id, currency, value)
+    case ["outcomes"]:
+        outcomes()
+    case ["outcomes", me]:
+        outcomes(me)
     case _:
-        sys.exit(__doc__)
+        stop(__doc__)

@@ -5,10 +5,10 @@
 #   sh merchant.sh outcomes [shop-1]           hear how payments end, for ever
 set -eu
 COMMANDS=reconciler:v1:commands OUTCOMES=reconciler:v1:outcomes GROUP=shop
-BOOK=${BOOK:-outcomes.tsv}
+BOOK=${BOOK:-outcomes.tsv} URL=${REDIS_URL:-redis://127.0.0.1:6379}
 
 redis() { # -e: an error of Redis ends the program; whoever started it starts it again
-	redis-cli -u "${REDIS_URL:-redis://127.0.0.1:6379}" --no-auth-warning -e "$@" </dev/null
+	redis-cli -u "$URL" --no-auth-warning -e "$@" </dev/null
 }
 
 # Write before or right after you call pay; to write it twice is safe.
@@ -60,14 +60,21 @@ handle() {
 		"payment.failed": "do not deliver",
 		"payment.cancelled": "do not deliver",
 		"payment.cancelling": "do not deliver, the final word follows",
+		"payment.submitted": "send the buyer to \(.data.redirectUrl)",
 		"payment.unresolved": "a person must look: \(.data.reason)",
 		"payment.attention": "a person must look: \(.data.kind)",
 		"command.rejected": "mend the program: \(.data.reason), \(.data.message)"
 	}[.type] // "nothing to do")'
 }
 
-case ${1:-} in
-track) shift; track "$@" ;;
-outcomes) shift; outcomes "$@" ;;
+case $#:${1:-} in
+4:track | 1:outcomes | 2:outcomes) ;;
 *) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
 esac
+# What redis-cli would pass over: a database that is no number; a password or database that Redis refuses
+printf '%s\n' "$URL" | grep -Eqx 'rediss?://([^:@/?#]*:[^@/?#]*@)?(\[[^]]+\]|[^]:@/?#[]+)(:[0-9]+)?(/[0-9]*)?' || {
+	echo 'REDIS_URL: write redis://user:password@host:6379/0, or rediss:// for TLS' >&2
+	exit 2
+}
+said=$(redis PING 2>&1) && [ "$said" = PONG ] || { printf '%s\n' "$said" >&2; exit 1; }
+"$@"
