@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from worker.display import visible
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings, Source
 
 OK, FAILURE, USAGE, BAD_SETTINGS, UNAVAILABLE, CHECK_FAILED = range(6)
+INTERRUPTED = 130  #: by Ctrl-C, as shells tell it
 
 Commands = Any  # argparse's own type for this is private
 
@@ -30,6 +32,23 @@ class Fault(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+@contextlib.contextmanager
+def telling_if_interrupted(tell: Callable[[], str]) -> Iterator[None]:
+    """What stands already, and how to look at it or go on, told to whoever presses Ctrl-C.
+
+    asyncio turns the first Ctrl-C into a cancellation; a second one ends the command at once.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Fault(INTERRUPTED, f"interrupted: {tell()}") from None
+
+
+def why_unreadable(fault: OSError | ValueError) -> str:
+    """Why a file could not be opened; not its name, which whoever tells it knows."""
+    return getattr(fault, "strerror", None) or "no such name is possible"
 
 
 # Words
