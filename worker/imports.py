@@ -121,7 +121,7 @@ def check(lines: Iterable[Line], terms: Terms, scratch: BinaryIO) -> Checked:
         try:
             _check(line, terms, checked)
         except BadCommand as bad:
-            found = Bad(line.number, bad.payment_request_id, bad.message)
+            found = Bad(line.number, bad.payment_request_id, line.worded(bad.message))
             if line.number > terms.done:
                 checked.faulty.append(found)
             elif line.number in terms.left:

@@ -138,7 +138,8 @@ async def _import(
 
     confirm = None
     if not args.dry_run:
-        confirm = await check_before_writing(redis, settings, Role.WORKER)
+        with telling_if_interrupted(lambda: "Nothing is written by this run"):
+            confirm = await check_before_writing(redis, settings, Role.WORKER)
     importing = Import(
         redis=redis,
         keys=Keys(settings.key_prefix),
@@ -206,7 +207,7 @@ async def _wait(importing: "Import", checked: "Checked") -> "list[Bad]":
 
     again = "the same command with --wait waits again, and lists what was rejected"
     try:
-        with telling_if_interrupted(lambda: f"all is written; {again}"):
+        with telling_if_interrupted(lambda: f"All is written; {again}"):
             await importing.carried_out()
             return await importing.rejected(checked)
     except Stalled as fault:
@@ -333,7 +334,10 @@ def _audit(args: argparse.Namespace) -> int:
         listed = _listed_payments(args, settings) if args.file is not None else None
         async with open_tools(settings) as (tools, store):
             audit = Audit(tools=tools, rate=args.rate)
-            await audit.run(_each(listed) if listed else _recent(args, store.redis, settings, age))
+            with telling_if_interrupted(lambda: _so_far(args, audit)):
+                await audit.run(
+                    _each(listed) if listed else _recent(args, store.redis, settings, age)
+                )
         return _tell_audit(args, audit)
 
     return run_to_end(work())
@@ -372,6 +376,12 @@ async def _recent(
     async for asked in recent(redis, Keys(settings.key_prefix), since):
         if args.client_id in (None, asked.client_id):
             yield asked
+
+
+def _so_far(args: argparse.Namespace, audit: "Audit") -> str:
+    """What was found is told, though there may be more."""
+    _tell_audit(args, audit)
+    return f"{audit.counts.total()} were asked about, and nothing is known of the others"
 
 
 def _tell_audit(args: argparse.Namespace, audit: "Audit") -> int:

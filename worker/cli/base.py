@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from worker.display import visible
@@ -43,7 +43,7 @@ def telling_if_interrupted(tell: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        raise Fault(INTERRUPTED, f"interrupted: {tell()}") from None
+        raise Fault(INTERRUPTED, f"interrupted. {tell()}") from None
 
 
 def why_unreadable(fault: OSError | ValueError) -> str:
@@ -177,6 +177,22 @@ async def check_before_writing(
     for finding in found if facts.info else [f for f in found if f.what == "state"]:
         print(mask(f"reconciler: warning: {finding}"), file=sys.stderr)
     return probes.confirmation(facts, settings.durability)
+
+
+async def queue(
+    redis: "Redis", settings: "Settings", request_id: str, send: Callable[[], Awaitable[str]]
+) -> str:
+    """Write a command about one payment, if Redis is safe; its id in the stream."""
+    from worker.rights import Role
+
+    with telling_if_interrupted(lambda: "Nothing is queued"):
+        await check_before_writing(redis, settings, Role.MERCHANT)
+    unknown = (
+        f"Whether it is queued is not known: `reconciler status {request_id}` shows what comes of"
+        " it; to give the same command again is safe"
+    )
+    with telling_if_interrupted(lambda: unknown):
+        return await send()
 
 
 # Output
