@@ -169,8 +169,6 @@ def _of_file(text: str) -> str:
     except (OSError, ValueError) as fault:
         why = why_unreadable(fault)
         raise Fault(USAGE, f"--public-key: the file cannot be read: {why}") from None
-            USAGE, f"--public-key: the file cannot be read: {why_unreadable(fault)}"
-        ) from None
 
 
 def _write(path: Path, data: bytes) -> None:
