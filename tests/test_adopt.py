@@ -28,6 +28,7 @@ from tests.servers import (
     signed_answer,
 )
 from tests.test_cli import Line
+from worker.audit import Audit
 from worker.cli import _parser
 from worker.cli.progress import EVERY, Progress, bar_of, words_of
 from worker.imports import Full, Import, Overtaken, Stalled
@@ -427,6 +428,24 @@ async def audited(line: Line, *words: str, answer: Any) -> tuple[int, str, str]:
 def ended(line: Line, name: str, status: str) -> None:
     line.track(name)
     line.redis.hset(line.keys.payment(f"{CLIENT_ID}:{name}"), "status", status)
+
+
+async def test_an_audit_that_is_interrupted_tells_what_it_has_found(
+    known: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(known, "order-1", "cancelled")
+    run = Audit.run
+
+    async def one_and_then(audit: Audit, asked: Any) -> None:
+        await run(audit, asked)
+        raise asyncio.CancelledError  # as asyncio tells a Ctrl-C; signals reach the main thread
+
+    monkeypatch.setattr(Audit, "run", one_and_then)
+    words = ("--file", listed(tmp_path, '{"paymentRequestId": "order-1"}'))
+    code, out, err = await audited(known, *words, answer=says("SUCCESS"))
+    assert code == 130 and "paid_there_closed_here" in out
+    told = "interrupted. 1 were asked about, and nothing is known of the others"
+    assert err.splitlines()[-1] == f"reconciler: {told}"
 
 
 async def test_an_audit_prints_what_disagrees(known: Line) -> None:
