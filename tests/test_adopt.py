@@ -319,6 +319,23 @@ def test_on_a_terminal_a_bar_grows() -> None:
     assert drawn.endswith("\n") and "[" + "#" * 30 + "] 4 of 4 written" in drawn
 
 
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_why_it_takes_so_long_is_told_in_a_line_of_its_own(stream: io.StringIO) -> None:
+    progress = Progress("written", 4, stream)
+    progress.note("before")
+    progress.advance(1)
+    progress.note("between")
+    progress.advance(3)
+    progress.close()
+    progress.note("after")
+    told = stream.getvalue().splitlines()
+    assert [said for said in told if said.startswith("reconciler")] == [
+        "reconciler: before",
+        "reconciler: between",
+        "reconciler: after",
+    ]
+
+
 def test_in_a_log_there_is_a_line_now_and_then() -> None:
     stream = io.StringIO()
     progress = Progress("written", 3 * EVERY, stream)

@@ -35,6 +35,7 @@ from tests.test_submission import SUBMIT
 from worker import cli, views
 from worker.cli import waiting
 from worker.keys import Keys
+from worker.replay import Replay
 from worker.settings import SETTINGS
 from worker.signature import load_private_key, load_public_key
 
@@ -367,6 +368,20 @@ def test_who_stops_waiting_is_told_what_is_queued_and_how_to_look(
     assert err == f"reconciler: interrupted. Queued as {entry_id}; {look}\n"
 
 
+def test_who_interrupts_a_replay_is_told_how_to_see_what_is_left(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(30)
+
+    line.redis.set(line.keys.canary, "a worker has been here")
+    monkeypatch.setattr(Replay, "commands", interrupted)
+    code, _, err = line("replay", "commands", "--all")
+    left = "What is left, `reconciler replay commands --all --dry-run` lists"
+    assert (code, err) == (130, f"reconciler: interrupted. {left}\n")
+
+
 @pytest.mark.parametrize("words", ["cancel order-1", "track order-1 --amount USD:5"])
 @pytest.mark.parametrize(
     ("step", "says"),
@@ -624,6 +639,18 @@ def test_a_payment_that_is_not_tracked_is_not_resolved(
         1,
         "reconciler: order-1 is not tracked: see its spelling and --client-id\n",
     )
+
+
+def test_who_interrupts_a_resolve_is_told_how_to_see_whether_it_is_decided(
+    line: Line, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError  # as asyncio tells a Ctrl-C; signals reach the main thread
+
+    monkeypatch.setattr("jobs.resolve.resolve", interrupted)
+    code, _, err = asked("SUCCESS", "--as", "failed", *WHY)
+    look = "`reconciler status order-1` says whether your word was written down"
+    assert (code, err) == (130, f"reconciler: interrupted. {look}\n")
 
 
 @pytest.mark.parametrize("words", [["--reason", "two\nlines"], [*WHY, "--who", " "]])

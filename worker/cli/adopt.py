@@ -145,7 +145,6 @@ async def _import(
         keys=Keys(settings.key_prefix),
         name=f"{settings.client_id}:{digest_of(file)}",
         room=ROOM if args.room is None else args.room,
-        note=_note,
     )
     await importing.load()
     if args.restart:
@@ -170,10 +169,6 @@ async def _import(
     return FAILURE if checked.faulty or checked.left_out or rejected else OK
 
 
-def _note(text: str) -> None:
-    print(f"reconciler: {text}", file=sys.stderr, flush=True)
-
-
 async def _write(
     args: argparse.Namespace, importing: "Import", checked: "Checked", confirm: Any
 ) -> None:
@@ -181,6 +176,7 @@ async def _write(
     from worker.imports import Full, Overtaken, Stalled
 
     progress = Progress("written", checked.commands.count)
+    importing.note = progress.note
     importing.leaving = [bad.line for bad in checked.faulty]
     try:
         with telling_if_interrupted(lambda: _goes_on(importing)):
