@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import itertools
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from tests.servers import (
     signed_answer,
 )
 from tests.test_cli import Line
+from worker.audit import Audit
 from worker.cli import _parser
 from worker.cli.progress import EVERY, Progress, bar_of, words_of
 from worker.imports import Full, Import, Overtaken, Stalled
@@ -124,6 +127,110 @@ def test_old_payments_wait_for_a_word(line: Line, tmp_path: Path) -> None:
     assert "1 are past their closing time: asked about at once" in out
 
 
+def test_what_was_left_out_is_told_by_every_later_run(line: Line, tmp_path: Path) -> None:
+    """Also without --skip-faulty: it was said once, and nothing more can come of them."""
+    past = (GOOD % 3).replace("}}", f'}}, "paymentExpiryTime": "{PAST}"}}')
+    words = ["track", "--file", listed(tmp_path, GOOD % 1, "order-2", past)]
+    code, out, _ = line(*words, "--skip-faulty")
+    assert code == 1 and "3 payments: 1 good, 2 faulty, 0 named twice" in out
+    for more in ([], ["--skip-faulty"], ["--dry-run"]):
+        code, out, _ = line(*words, *more)
+        assert code == 1
+        first, second, summary, *_ = out.splitlines()
+        assert first.startswith("line 2: left out before, not one JSON object")
+        assert second.startswith("line 3 (order-3): left out before, its closing time is past")
+        assert summary == (
+            "3 payments: 0 good, 2 faulty (2 of them left out before), 0 named twice"
+        )
+    code, out, _ = line(*words, "--json")
+    said = json.loads(out)
+    assert (code, said["leftOutBefore"], [bad["line"] for bad in said["faulty"]]) == (1, 2, [2, 3])
+    assert orders(line) == ["order-1"]
+
+
+def test_the_rest_of_a_list_is_refused_for_its_own_faults_alone(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = listed(tmp_path, GOOD % 1, "order-2", GOOD % 3, "order-4")
+    write = Import.write
+
+    async def killed(importing: Import, commands: Any, _: Any) -> None:
+        importing.batch = 1
+        await write(importing, commands, lambda _: None)
+        raise Stalled("0 wait")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Import, "write", killed)
+        assert line("track", "--file", file, "--skip-faulty")[0] == 4
+    code, out, _ = line("track", "--file", file)
+    assert code == 1 and "nothing is written: mend those lines" in out
+    assert "2 faulty (1 of them left out before)" in out
+    assert line.redis.hget(line.keys.imports, *_fields(line)[:1]) == "3"
+    assert line("track", "--file", file, "--skip-faulty")[0] == 1
+    assert line.redis.hget(line.keys.imports, *_fields(line)[:1]) == "4"
+
+
+@pytest.mark.parametrize("word", ["report", "cancel"])
+def test_what_is_well_by_a_later_word_is_written_by_beginning_anew(
+    line: Line, tmp_path: Path, word: str
+) -> None:
+    past = (GOOD % 1).replace("}}", f'}}, "paymentExpiryTime": "{PAST}"}}')
+    words = ["track", "--file", listed(tmp_path, past, GOOD % 2)]
+    line(*words, "--skip-faulty")
+    code, out, _ = line(*words, "--on-timeout", word)
+    assert code == 1 and "line 1 (order-1): left out before, it was left out, and is well" in out
+    code, out, _ = line(*words, "--on-timeout", word, "--restart")
+    assert (code, orders(line)) == (0, ["order-2", "order-1", "order-2"])
+
+
+def test_faults_of_a_table_are_told_by_its_columns(line: Line, tmp_path: Path) -> None:
+    rows = ["paymentRequestId,currency,value,paymentExpiryTime", "a,USD,5.99,", f"b,USD,5,{PAST}"]
+    code, out, _ = line("track", "--file", listed(tmp_path, *rows, name="p.csv"))
+    price, past, *_ = out.splitlines()
+    columns = "columns currency and value: write both, as USD and 599, in the smallest unit"
+    assert (code, price) == (1, f"line 2 (a): {columns}")
+    assert past.endswith("--on-timeout cancel, or by a column onTimeout")
+
+
+def interrupt() -> None:
+    """Ctrl-C, as asyncio takes it."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_import_that_is_interrupted_says_how_it_goes_on(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = listed(tmp_path, *(GOOD % n for n in range(1, 4)))
+    write = Import.write
+
+    async def one_and_then(importing: Import, commands: Any, _: Any) -> None:
+        await write(importing, itertools.islice(commands, 1), lambda _: None)
+        interrupt()
+        await asyncio.sleep(30)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Import, "write", one_and_then)
+        code, out, err = line("track", "--file", file)
+    goes_on = "Written up to line 1; the same command goes on from there"
+    assert (code, out, err.splitlines()[-1]) == (130, "", f"reconciler: interrupted. {goes_on}")
+    assert line("track", "--file", file)[0] == 0
+    assert orders(line) == ["order-1", "order-2", "order-3"]
+
+
+def test_who_interrupts_the_waiting_for_a_list_is_told_that_it_is_written(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waits(_: Any) -> None:
+        interrupt()
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(Import, "carried_out", waits)
+    code, out, err = line("track", "--file", listed(tmp_path, GOOD % 1), "--wait")
+    assert (code, out) == (130, "")
+    told = err.splitlines()[-1]
+    assert told.startswith("reconciler: interrupted. All is written; the same command with --wait")
+
+
 def test_many_faults_are_counted_where_a_person_reads(line: Line, tmp_path: Path) -> None:
     file = listed(tmp_path, *["nonsense"] * 60)
     code, out, _ = line("track", "--file", file)
@@ -136,7 +243,8 @@ def test_many_faults_are_counted_where_a_person_reads(line: Line, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--file", "nowhere.csv"], 2, "nowhere.csv: No such file or directory"),
+        (["--file", "nowhere.csv"], 2, "--file nowhere.csv: No such file or directory; write"),
+        (["--file", "no\0where"], 2, "no such name is possible; write the path"),
         (["order-1", "--file", "x"], 2, "--file: the list says id, amount and all else"),
         (["--file", "x", "--reference", "y"], 2, "--file: the list says"),
         (["--file", "x", "--room", "-1"], 2, "--room: write a number"),
@@ -183,7 +291,7 @@ def test_who_waits_for_a_worker_that_is_not_there_is_told(
 
     monkeypatch.setattr(Import, "carried_out", stalls)
     code, _, err = line("track", "--file", listed(tmp_path, GOOD % 1), "--wait")
-    assert code == 4 and "all is written, but 1 waits" in err
+    assert code == 4 and "all is written, but 1 waits; the same command with --wait" in err
     assert orders(line) == ["order-1"]
 
 
@@ -209,6 +317,23 @@ def test_on_a_terminal_a_bar_grows() -> None:
     drawn = stream.getvalue()
     assert drawn.startswith("\r[" + "#" * 7 + "." * 23 + "] 1 of 4 written")
     assert drawn.endswith("\n") and "[" + "#" * 30 + "] 4 of 4 written" in drawn
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_why_it_takes_so_long_is_told_in_a_line_of_its_own(stream: io.StringIO) -> None:
+    progress = Progress("written", 4, stream)
+    progress.note("before")
+    progress.advance(1)
+    progress.note("between")
+    progress.advance(3)
+    progress.close()
+    progress.note("after")
+    told = stream.getvalue().splitlines()
+    assert [said for said in told if said.startswith("reconciler")] == [
+        "reconciler: before",
+        "reconciler: between",
+        "reconciler: after",
+    ]
 
 
 def test_in_a_log_there_is_a_line_now_and_then() -> None:
@@ -320,6 +445,24 @@ async def audited(line: Line, *words: str, answer: Any) -> tuple[int, str, str]:
 def ended(line: Line, name: str, status: str) -> None:
     line.track(name)
     line.redis.hset(line.keys.payment(f"{CLIENT_ID}:{name}"), "status", status)
+
+
+async def test_an_audit_that_is_interrupted_tells_what_it_has_found(
+    known: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(known, "order-1", "cancelled")
+    run = Audit.run
+
+    async def one_and_then(audit: Audit, asked: Any) -> None:
+        await run(audit, asked)
+        raise asyncio.CancelledError  # as asyncio tells a Ctrl-C; signals reach the main thread
+
+    monkeypatch.setattr(Audit, "run", one_and_then)
+    words = ("--file", listed(tmp_path, '{"paymentRequestId": "order-1"}'))
+    code, out, err = await audited(known, *words, answer=says("SUCCESS"))
+    assert code == 130 and "paid_there_closed_here" in out
+    told = "interrupted. 1 were asked about, and nothing is known of the others"
+    assert err.splitlines()[-1] == f"reconciler: {told}"
 
 
 async def test_an_audit_prints_what_disagrees(known: Line) -> None:

@@ -79,7 +79,8 @@ async def payments_in(redis: Redis) -> list[str]:
 
 async def progress(redis: Redis) -> int:
     lines: dict[str, str] = await redis.hgetall(K.imports)  # type: ignore[misc]
-    return max((int(at) for name, at in lines.items() if not name.endswith("began")), default=0)
+    besides = (":began", ":left")
+    return max((int(at) for name, at in lines.items() if not name.endswith(besides)), default=0)
 
 
 async def test_of_100_000_payments_imported_and_killed_half_way_none_is_missing_and_none_twice(

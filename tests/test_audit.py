@@ -280,7 +280,7 @@ def test_a_list_for_an_audit_needs_only_names() -> None:
     [
         ("order 1,,USD,599", "paymentRequestId: write"),
         ("order-1,OTHER,USD,599", "no such account"),
-        ("order-1,,USD,5.99", "paymentAmount: write"),
+        ("order-1,,USD,5.99", "columns currency and value: write both, as USD and 599, or no"),
         ("order-1", "it has 1 cells"),
     ],
 )

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import re
+import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -29,8 +31,11 @@ from tests.servers import (
     says,
     scripted_gateway,
 )
+from tests.test_submission import SUBMIT
 from worker import cli, views
+from worker.cli import waiting
 from worker.keys import Keys
+from worker.replay import Replay
 from worker.settings import SETTINGS
 from worker.signature import load_private_key, load_public_key
 
@@ -272,9 +277,131 @@ def test_a_payment_that_cannot_be_read_is_not_submitted(
 
 
 def test_a_file_that_is_not_there_is_said_to_be_not(line: Line, tmp_path: Path) -> None:
-    code, out, err = line("submit", "--data", str(tmp_path / "none.json"))
-    assert (code, out) == (2, "")
-    assert "No such file" in err
+    file = tmp_path / "none.json"
+    hint = "write the path of a file with the data of payment.submit, or - for stdin"
+    told = f"reconciler: --data {file}: No such file or directory; {hint}\n"
+    assert line("submit", "--data", str(file)) == (2, "", told)
+    code, _, err = line("submit", "--data", "no\0where")
+    assert code == 2 and "no such name is possible" in err
+
+
+def test_a_file_of_settings_that_is_named_must_be_there(line: Line, tmp_path: Path) -> None:
+    code, out, err = line("--env-file", str(tmp_path / "none.env"), "pending")
+    assert (code, out) == (3, "")
+    assert err.startswith(f"reconciler: --env-file {tmp_path}/none.env: there is no such file;")
+
+
+def test_where_none_is_named_there_need_be_none(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["pending"]) == 0
+
+
+@pytest.mark.parametrize("words", ["mock-gateway --port 0", "mock-notify http://x/ --id a"])
+def test_a_folder_of_keys_that_cannot_be_used_is_named(
+    line: Line, tmp_path: Path, words: str
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "keys"
+    code, out, err = line(*words.split(), "--keys", str(folder))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"reconciler: --keys {folder}: Not a directory; write the path")
+
+
+def test_a_port_of_the_mock_gateway_that_is_taken_is_told(line: Line, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, _, err = line("mock-gateway", "--keys", str(tmp_path / "keys"), "--port", port)
+    assert code == 1 and err.startswith(f"reconciler: 127.0.0.1:{port}: ")
+    assert "in use" in err
+
+
+def ended(line: Line, status: str, **data: str) -> None:
+    """What tells how order-1 ended, after any command that is given now."""
+    told = {"id": f"{CLIENT_ID}:order-1:{status}", "data": json.dumps({"data": data})}
+    line.redis.xadd(line.keys.outcomes, told, id=f"{now_ms() + 60_000}-0")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("USER_BALANCE_NOT_ENOUGH", "the payment is failed (USER_BALANCE_NOT_ENOUGH)"),
+        ("", "the payment is failed"),
+    ],
+)
+def test_a_submit_that_fails_says_what_the_gateway_said(
+    line: Line, tmp_path: Path, code: str, message: str
+) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps(SUBMIT))
+    ended(line, "failed", resultCode=code)
+    found, out, _ = line("submit", "--data", str(file), "--wait", "5", "--json")
+    said = json.loads(out)
+    assert (found, said["result"], said["status"]) == (1, "ended", "failed")
+    assert (said["resultCode"], said["message"]) == (code, message)
+
+
+def test_an_end_that_is_read_from_the_record_says_what_the_gateway_said(line: Line) -> None:
+    line.redis.set(line.keys.canary, "a worker has been here")
+    line.track("order-1")
+    record = line.keys.payment(f"{CLIENT_ID}:order-1")
+    line.redis.hset(record, mapping={"status": "failed", "resultCode": "ORDER_IS_CLOSED"})
+    _, out, _ = line("cancel", "order-1", "--wait", "5")
+    assert out.endswith(": ended: the payment is failed (ORDER_IS_CLOSED)\n")
+
+
+def test_who_stops_waiting_is_told_what_is_queued_and_how_to_look(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(30)
+
+    line.redis.set(line.keys.canary, "a worker has been here")
+    monkeypatch.setattr(waiting, "wait", interrupted)
+    code, out, err = line("cancel", "order-1", "--wait")
+    [(entry_id, _)] = line.redis.xrange(line.keys.commands)
+    look = "`reconciler status order-1` shows what becomes of it"
+    assert (code, out) == (130, "")
+    assert err == f"reconciler: interrupted. Queued as {entry_id}; {look}\n"
+
+
+def test_who_interrupts_a_replay_is_told_how_to_see_what_is_left(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(30)
+
+    line.redis.set(line.keys.canary, "a worker has been here")
+    monkeypatch.setattr(Replay, "commands", interrupted)
+    code, _, err = line("replay", "commands", "--all")
+    left = "What is left, `reconciler replay commands --all --dry-run` lists"
+    assert (code, err) == (130, f"reconciler: interrupted. {left}\n")
+
+
+@pytest.mark.parametrize("words", ["cancel order-1", "track order-1 --amount USD:5"])
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ("worker.cli.base.check_before_writing", "Nothing is queued"),
+        ("worker.client.send", "Whether it is queued is not known: `reconciler status order-1`"),
+    ],
+)
+def test_who_interrupts_a_command_is_told_how_far_it_came(
+    line: Line, monkeypatch: pytest.MonkeyPatch, words: str, step: str, says: str
+) -> None:
+    async def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(30)
+
+    line.redis.set(line.keys.canary, "a worker has been here")
+    monkeypatch.setattr(step, interrupted)
+    code, out, err = line(*words.split())
+    assert (code, out) == (130, "")
+    assert err.startswith(f"reconciler: interrupted. {says}")
 
 
 def test_waiting_without_a_worker_ends_and_the_command_stays(line: Line) -> None:
@@ -512,6 +639,18 @@ def test_a_payment_that_is_not_tracked_is_not_resolved(
         1,
         "reconciler: order-1 is not tracked: see its spelling and --client-id\n",
     )
+
+
+def test_who_interrupts_a_resolve_is_told_how_to_see_whether_it_is_decided(
+    line: Line, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError  # as asyncio tells a Ctrl-C; signals reach the main thread
+
+    monkeypatch.setattr("jobs.resolve.resolve", interrupted)
+    code, _, err = asked("SUCCESS", "--as", "failed", *WHY)
+    look = "`reconciler status order-1` says whether your word was written down"
+    assert (code, err) == (130, f"reconciler: interrupted. {look}\n")
 
 
 @pytest.mark.parametrize("words", [["--reason", "two\nlines"], [*WHY, "--who", " "]])

@@ -475,6 +475,58 @@ def _bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
+def _event(**changed: Any) -> str:
+    return json.dumps({"specversion": "1.0", "type": "payment.track", "data": TRACK} | changed)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "payment.pay", "data": json.dumps(TRACK)},
+        {"type": "payment.track", "data": json.dumps(TRACK | {"refrence": "x"})},
+        {"data": json.dumps(TRACK)},
+        {"data": _event(specversion="0.3")},
+        {"data": _event(type="payment.pay")},
+        {"data": _event(type=None)},
+        {"type": "payment.track", "ce_type": "payment.cancel", "data": json.dumps(TRACK)},
+        {"ce_type": "payment.track", "data": json.dumps(TRACK)},
+    ],
+)
+async def test_a_command_that_is_not_carried_out_names_its_payment_whatever_is_wrong_with_it(
+    world: World, fields: dict[Any, Any], log_lines: list[Any]
+) -> None:
+    entry_id = await world.redis.xadd(world.keys.commands, fields)
+    await world.stream.read()
+    [event] = await world.told()
+    names = {"clientId": CLIENT_ID, "paymentRequestId": "order-1"}
+    assert names.items() <= event["data"].items()
+    assert (event["id"], event["subject"]) == (f"command:{entry_id}", "order-1")
+    assert event["source"] == f"/reconciler/{CLIENT_ID}"
+    [line] = log_lines
+    assert (line["client_id"], line["payment_request_id"]) == (CLIENT_ID, "order-1")
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"paymentRequestId": "order 1"}, (CLIENT_ID, "")),
+        ({"paymentRequestId": "order-1", "clientId": "x\ny"}, ("", "order-1")),
+        ({"paymentRequestId": 7, "clientId": []}, ("", "")),
+        ("no JSON", ("", "")),
+    ],
+)
+@pytest.mark.parametrize("type_", ["payment.pay", "payment.track"])
+async def test_what_is_not_well_formed_is_never_repeated_as_a_name(
+    world: World, type_: str, said: Any, names: tuple[str, str]
+) -> None:
+    data = said if isinstance(said, str) else json.dumps(said)
+    await world.redis.xadd(world.keys.commands, {"type": type_, "data": data})
+    await world.stream.read()
+    [event] = await world.told()
+    assert (event["data"]["clientId"], event["data"]["paymentRequestId"]) == names
+    assert event["subject"] == names[1]
+
+
 async def test_an_order_for_a_payment_not_tracked_yet_waits_for_it(world: World) -> None:
     await world.write("payment.recheck", ORDER)
     await world.stream.read()

@@ -499,7 +499,7 @@ TABLE: list[tuple[str, Plant, str, Verdict, str, str]] = [
     # this machine
     ("a key that all may read", secret_file(0o644), "files", WARNING, "may read the file of ALIPAY_PRIVATE_KEY_FILE", "chmod 640"),
     ("a key that all may change", secret_file(0o666), "files", FAILED, "may change the file of ALIPAY_PRIVATE_KEY_FILE", "chmod 600"),
-    ("a .env that all may read", dotenv_for_all, "files", WARNING, "the file of --env-file", "chmod 640"),
+    ("a .env that all may read", dotenv_for_all, "files", WARNING, "the file of the settings, ", "chmod 640"),
     ("a certificate with another key", own_certificate(other_key=True), "certificate", FAILED, "TLS_KEY_FILE is not the key", "made together"),
     ("a certificate that has expired", own_certificate(days=-2), "certificate", FAILED, "expired on", "renew it"),
     ("a certificate that expires", own_certificate(days=5), "certificate", WARNING, "in 5 days", "renew it"),

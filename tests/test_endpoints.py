@@ -93,6 +93,34 @@ def test_any_other_url_is_refused_with_what_to_write(url: str) -> None:
     assert allowed_hosts(HOSTS).why_not(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("https://shop.example.net/hook", "shop.example.net"),
+        ("https://10.9.0.1:8443/", "10.9.0.1:8443"),
+        ("https://[fd00:9::1]/", "[fd00:9::1]"),
+        ("https://localhost:8001/", "localhost:8001"),
+        ("http://localhost:8001/", "http://localhost:8001"),
+        ("http://LOCALHOST/", "http://localhost"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000/", "http://[::1]:8000"),
+    ],
+)
+def test_a_hint_names_the_entry_that_would_let_a_callback_go_there(url: str, entry: str) -> None:
+    hint = allowed_hosts(HOSTS).why_not(url)
+    assert hint.endswith(f" CALLBACK_ALLOWED_HOSTS names {entry}")
+    assert hint.startswith("write an https:// URL") is url.startswith("http:")
+    assert allowed_hosts(f"{HOSTS},{entry}").why_not(url) == ""
+
+
+@pytest.mark.parametrize("url", ["http://shop.example.com/", "http://10.1.2.3/"])
+def test_plain_http_to_another_machine_is_allowed_by_no_entry_so_none_is_named(url: str) -> None:
+    hint = allowed_hosts(HOSTS).why_not(url)
+    assert hint == "write an https:// URL; plain http goes only to this machine"
+    with pytest.raises(ValueError, match="http:// only for this machine"):
+        allowed_hosts(url.removesuffix("/"))
+
+
 def test_nothing_is_allowed_by_an_empty_list() -> None:
     nothing = allowed_hosts("")
     assert not nothing

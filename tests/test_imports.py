@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from worker.groups import make_group
 from worker.imports import Checked, Full, Import, Overtaken, Stalled, Terms, check
 from worker.keys import Keys
 from worker.payment_list import Line
+from worker.replies import now_of
 from worker.scripts import Confirm, NotDurable
 from worker.store import Store
+from worker.tasks import end
 
 NOW = 1_796_000_000_000  #: 2026-11-30
 AMOUNT = {"currency": "USD", "value": "599"}
@@ -168,6 +171,45 @@ def test_what_is_written_already_is_neither_judged_nor_written_again() -> None:
     assert [double.line for double in found.doubles] == [4]
 
 
+def left_out(checked: Checked) -> list[tuple[int, str]]:
+    assert not checked.faulty
+    return [(bad.line, bad.message) for bad in checked.left_out]
+
+
+def test_what_was_left_out_before_is_told_every_time_and_hinders_nothing() -> None:
+    bad, past = Line(1, fault="it is not UTF-8"), line(2, paymentExpiryTime=PAST)
+    found = checked(bad, past, line(3), line(4), done=3, left={1, 2})
+    assert [number for number, _ in commands(found)] == [4]
+    [(one, why), (two, time)] = left_out(found)
+    assert (one, why, two) == (1, "it is not UTF-8", 2)
+    assert time.startswith("its closing time is past")
+
+
+def test_what_was_left_out_and_is_well_by_now_is_not_passed_over() -> None:
+    found = checked(line(1, paymentExpiryTime=PAST), line(2), done=1, left={1}, on_timeout="cancel")
+    [(number, message)] = left_out(found)
+    assert (
+        number == 1
+        and message.startswith("it was left out, and is well")
+        and ("--restart" in message)
+    )
+    assert ([number for number, _ in commands(found)], found.past) == ([2], 0)
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_line_that_is_left_out_stands_for_no_later_one(done: int) -> None:
+    """The payment would be in no command at all."""
+    past, well = line(1, paymentExpiryTime=PAST), Line(2, said("order-1", onTimeout="report"))
+    found = checked(past, well, done=done, left={1} if done else set())
+    assert [number for number, _ in commands(found)] == [2]
+    assert not found.doubles
+
+
+def test_a_line_that_was_left_out_is_not_missed_where_an_earlier_one_names_its_payment() -> None:
+    again = Line(2, said("order-1", paymentExpiryTime=PAST))
+    assert left_out(checked(line(1), again, done=2, left={2})) == []
+
+
 # Writing
 
 
@@ -228,6 +270,25 @@ async def test_an_import_goes_on_where_it_stood(plain: Redis, redis: Redis, keys
     assert (again.done, again.began) == (10, began)
     await again.write(numbered(range(11, 15)), lambda _: None)
     assert await written(redis, keys) == names(range(1, 15))
+
+
+async def test_lines_that_are_left_out_are_remembered_as_far_as_it_came(
+    plain: Redis, redis: Redis, keys: Keys
+) -> None:
+    """Those behind are judged again by the next run: their time may have come by then."""
+    lines = numbered([*range(2, 12), *range(13, 20)])
+    killed = await opened(plain, keys)
+    killed.leaving = [1, 12, 20]
+    await killed.write(lines[:10], lambda _: None)
+    again = await opened(plain, keys)
+    assert (again.done, again.left) == (11, [1])
+    again.leaving = [12, 20]
+    await again.write(lines[10:], lambda _: None)
+    assert (await opened(plain, keys)).left == [1, 12]
+    await again.finish(20, None)
+    assert (await opened(plain, keys)).left == again.left == [1, 12, 20]
+    await again.restart()
+    assert (await opened(plain, keys)).left == again.left == []
 
 
 async def test_commands_and_progress_are_one_transaction(
@@ -349,18 +410,98 @@ async def test_wake_ups_that_are_due_count_as_well(plain: Redis, redis: Redis, k
     await redis.zadd(keys.queue, {f"job-{n}": 1 for n in range(16)})
     await redis.zadd(keys.queue, {f"later-{n}": 9e12 for n in range(100)})
     importing = await opened(plain, keys, room=15, stall_seconds=0.1)
-    with pytest.raises(Stalled, match="16 commands and jobs wait"):
+    with pytest.raises(Stalled, match="16 wake-ups wait, and for 0 s none was taken up: no worker"):
         await importing.write(numbered([1]), lambda _: None)
     await redis.zrem(keys.queue, "job-1")
     await importing.write(numbered([1]), lambda _: None)
     assert await written(redis, keys) == names([1])
 
 
+@pytest.mark.parametrize("sign", ["swept", "asks"])
+async def test_a_worker_that_runs_is_not_said_to_be_missing(
+    plain: Redis, redis: Redis, keys: Keys, sign: str
+) -> None:
+    await redis.zadd(keys.queue, {f"job-{n}": 1 for n in range(16)})
+    await make_group(redis, keys.commands, GROUP)
+    importing = await opened(plain, keys, room=15, stall_seconds=0.5)
+
+    async def lives() -> None:
+        while True:
+            if sign == "swept":
+                await redis.set(keys.swept, await now_of(redis))
+            else:
+                await redis.xreadgroup(GROUP, "worker", {keys.commands: ">"})
+            await asyncio.sleep(0.05)
+
+    worker = asyncio.create_task(lives())
+    with pytest.raises(Stalled, match="16 wake-ups wait.*though a worker runs: its log says"):
+        await importing.write(numbered([1]), lambda _: None)
+    await end([worker])
+
+
+@pytest.mark.parametrize("what", ["commands", "wake-ups"])
+async def test_as_long_as_a_worker_takes_anything_up_it_is_waited_for_and_said_to_be_busy(
+    plain: Redis, redis: Redis, keys: Keys, what: str
+) -> None:
+    """The shop writes as much as the worker does: it gets no less, and nothing is wrong."""
+    notes: list[str] = []
+    importing = await opened(plain, keys, room=15, stall_seconds=0.8, note=notes.append)
+    await make_group(redis, keys.commands, GROUP)
+    if what == "commands":
+        await strangers(redis, keys, 20)
+    else:
+        await redis.zadd(keys.queue, {f"job-{n}": n for n in range(20)})
+    task = asyncio.create_task(importing.write(numbered([1]), lambda _: None))
+    n = 20
+    while len(notes) < 2:
+        assert not task.done(), task.exception()
+        if what == "commands":
+            await redis.xadd(keys.commands, {"n": n})
+            [[_, [(entry_id, _)]]] = await redis.xreadgroup(
+                GROUP, "worker", {keys.commands: ">"}, count=1
+            )
+            await redis.xack(keys.commands, GROUP, entry_id)
+        else:
+            await redis.zadd(keys.queue, {f"job-{n}": n})
+            await redis.zpopmin(keys.queue)
+        n += 1
+        await asyncio.sleep(0.02)
+    busy = f"2[01] {what} wait: the worker is busy, and this goes on when fewer do"
+    assert all(re.fullmatch(busy, note) for note in notes)
+    await redis.delete(keys.queue)
+    await redis.xtrim(keys.commands, maxlen=0)
+    await redis.xgroup_destroy(keys.commands, GROUP)
+    await asyncio.wait_for(task, 10)
+    assert await written(redis, keys) == names([1])
+
+
+async def test_commands_that_nobody_takes_are_no_busy_workers_whatever_is_woken(
+    plain: Redis, redis: Redis, keys: Keys
+) -> None:
+    await strangers(redis, keys, 16)
+    importing = await opened(plain, keys, room=15, stall_seconds=0.5)
+    task = asyncio.create_task(importing.write(numbered([1]), lambda _: None))
+    for n in range(500):
+        if task.done():
+            break
+        await redis.zadd(keys.queue, {f"job-{n}": n})
+        await redis.zremrangebyrank(keys.queue, 0, -2)
+        await asyncio.sleep(0.02)
+    assert task.done()
+    with pytest.raises(Stalled, match="16 commands and [12] wake-ups wait.*no worker"):
+        await task
+
+
+async def strangers(redis: Redis, keys: Keys, count: int) -> None:
+    for n in range(count):
+        await redis.xadd(keys.commands, {"n": n})
+
+
 async def test_without_a_worker_it_stops_and_keeps_how_far_it_came(
     plain: Redis, redis: Redis, keys: Keys
 ) -> None:
     importing = await opened(plain, keys, room=15, stall_seconds=0.1)
-    with pytest.raises(Stalled, match="20 commands and jobs wait.*is a worker running"):
+    with pytest.raises(Stalled, match="20 commands wait, .*no worker seems to run; start one"):
         await importing.write(numbered(range(1, 61)), lambda _: None)
     assert (await opened(plain, keys)).done == 20
     assert await written(redis, keys) == names(range(1, 21))
@@ -410,7 +551,7 @@ async def test_who_waits_for_a_worker_that_is_not_there_is_told(
         await make_group(redis, keys.commands, GROUP)
     importing = await opened(plain, keys, stall_seconds=0.1)
     await importing.write(numbered(range(1, 4)), lambda _: None)
-    with pytest.raises(Stalled, match="3 commands and jobs wait"):
+    with pytest.raises(Stalled, match="3 commands wait, and for 0 s none was taken up: no worker"):
         await importing.carried_out()
 
 

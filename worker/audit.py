@@ -142,7 +142,7 @@ def read_asked(
         try:
             asked.append(_asked(line, accounts, client_id))
         except BadCommand as bad:
-            faulty.append(Bad(line.number, bad.payment_request_id, bad.message))
+            faulty.append(Bad(line.number, bad.payment_request_id, line.worded(bad.message)))
     return asked, faulty
 
 

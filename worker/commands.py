@@ -5,6 +5,7 @@ A command that cannot be read goes to the dead stream with the reason, is answer
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from worker.outage import Outage
 from worker.records import Damaged, OtherVersions, UnknownSchema
 from worker.replies import text_of
 from worker.store import Store
-from worker.strict_json import Unreadable, parse_object
+from worker.strict_json import Json, Unreadable, parse_object
 from worker.times import parse_time
 
 GROUP = "reconciler"
@@ -60,14 +61,18 @@ class BadCommand(Exception):
 
 def open_entry(raw: Mapping[Any, Any]) -> Envelope:
     """The command in an entry of the stream, or of that of the dead, still to be read."""
+    try:
+        return unwrap(_texts_of(raw))
+    except NoEnvelope as fault:
+        raise BadCommand("malformed", str(fault)) from None
+
+
+def _texts_of(raw: Mapping[Any, Any]) -> Mapping[str, str]:
     fields = {text_of(name, "replace"): value for name, value in raw.items()}
     texts = {name: text_of(fields[name], "replace") for name in _HEADERS if name in fields}
     if "data" in fields:
         texts["data"] = text_of(fields["data"], "surrogateescape")  # no UTF-8: malformed
-    try:
-        return unwrap(texts)
-    except NoEnvelope as fault:
-        raise BadCommand("malformed", str(fault)) from None
+    return texts
 
 
 def judged_later(_client_id: str, _url: str) -> str:
@@ -90,36 +95,61 @@ def read_command(
 
     `callbacks` is that of `jobs.tools.Tools`.
     """
+    try:
+        return _read(type_, data, id_, at, accounts, callbacks)
+    except BadCommand as bad:
+        name_payment(bad, data, accounts)
+        raise
+
+
+def name_payment(bad: BadCommand, data: str, accounts: Collection[str]) -> None:
+    """Whom an unfit command is about, as far as its data, or the data in its envelope, says so."""
+    try:
+        said = _parse(data)
+    except BadCommand:
+        return
+    inner = said.get("data")
+    said = inner if isinstance(inner, dict) else said
+    with contextlib.suppress(BadCommand):
+        bad.payment_request_id = request_id_of(said)
+    with contextlib.suppress(BadCommand):
+        bad.client_id = client_id_of(said, accounts)
+
+
+def _parse(data: str) -> Json:
+    try:
+        return parse_object(data.encode(errors="surrogatepass"))
+    except Unreadable as fault:
+        raise BadCommand("malformed", f"data is not a JSON object ({fault.why})") from None
+
+
+def _read(
+    type_: str,
+    data: str,
+    id_: str,
+    at: Ms,
+    accounts: Collection[str],
+    callbacks: Callable[[str, str], str],
+) -> Track | Order:
     if type_ not in _FIELDS:
         known = ", ".join(_FIELDS)
         raise BadCommand("unknown_type", f"type {type_[:64]!r} is unknown: write one of {known}")
-    try:
-        said = parse_object(data.encode(errors="surrogatepass"))
-    except Unreadable as fault:
-        raise BadCommand("malformed", f"data is not a JSON object ({fault.why})") from None
+    said = _parse(data)
     request_id = request_id_of(said)
-    try:
-        _check_fields(type_, said)
-        client_id = client_id_of(said, accounts)
-    except BadCommand as bad:
-        bad.payment_request_id = request_id
-        raise
-    try:
-        if type_ in ("payment.track", "payment.submit"):
-            callback_url = _callback_url(said, client_id, callbacks)
-            track = replace(_track(said, id_, at, client_id, request_id), callback_url=callback_url)
-            return track if type_ == "payment.track" else _submit(said, track)
-        return Order(
-            ask=Ask(type_),
-            id=id_,
-            at=at,
-            client_id=client_id,
-            payment_request_id=request_id,
-            reason=_text(said, "reason", MAX_REASON_CHARS),
-        )
-    except BadCommand as bad:
-        bad.client_id, bad.payment_request_id = client_id, request_id
-        raise
+    _check_fields(type_, said)
+    client_id = client_id_of(said, accounts)
+    if type_ in ("payment.track", "payment.submit"):
+        callback_url = _callback_url(said, client_id, callbacks)
+        track = replace(_track(said, id_, at, client_id, request_id), callback_url=callback_url)
+        return track if type_ == "payment.track" else _submit(said, track)
+    return Order(
+        ask=Ask(type_),
+        id=id_,
+        at=at,
+        client_id=client_id,
+        payment_request_id=request_id,
+        reason=_text(said, "reason", MAX_REASON_CHARS),
+    )
 
 
 _ALWAYS = ("paymentRequestId", "clientId")
@@ -403,6 +433,7 @@ class CommandStream:
         deliveries: int = 1,
     ) -> None:
         """To the dead stream, answered and acknowledged. A second run answers with the same id."""
+        name_payment(bad, _texts_of(raw).get("data", ""), self._tools.accounts)
         await self._store.reject(rejection_of(bad, type_[:64], entry_id))
         dead = as_dead(raw, bad, deliveries, _origin(raw) or entry_id)
         async with self._redis.pipeline(transaction=True) as pipe:

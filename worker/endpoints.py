@@ -68,9 +68,12 @@ class AllowedHosts:
         address = _address(name)
         if address is not None and scheme == "https" and self._inside(address):
             return ""
-        if scheme != "https":
-            return "write an https:// URL"
-        return "its host and port are not among those allowed here (CALLBACK_ALLOWED_HOSTS)"
+        named = f"CALLBACK_ALLOWED_HOSTS names {_entry(scheme, name, port)}"
+        if scheme == "https":
+            return f"no callback goes there: write another URL, or see that {named}"
+        if _this_machine(name):
+            return f"write an https:// URL; plain http goes only to this machine, if {named}"
+        return "write an https:// URL; plain http goes only to this machine"
 
     def reaches(self, text: str, port: int) -> bool:
         """Whether a callback may be sent to this address, whatever name led to it."""
@@ -91,8 +94,15 @@ class AllowedHosts:
         that no callback may go to. What is checked is what is connected to."""
         family, type_, protocol, _, (address, port, *_) = info
         if not self.reaches(address, port):
-            raise RefusedAddress("the address is not a public one")
+            raise RefusedAddress("the address is not a public one, nor in CALLBACK_ALLOWED_HOSTS")
         return socket.socket(family, type_, protocol)
+
+
+def _entry(scheme: str, name: str, port: int) -> str:
+    """What on the list would take such a URL."""
+    host = f"[{name}]" if ":" in name else name
+    host = host if port == PORTS[scheme] else f"{host}:{port}"
+    return host if scheme == "https" else f"{scheme}://{host}"
 
 
 def allowed_hosts(text: str) -> AllowedHosts:

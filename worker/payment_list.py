@@ -28,6 +28,13 @@ _AMOUNT = {
     "paymentAmount.currency": "currency",
     "paymentAmount.value": "value",
 }
+#: Hints that quote JSON, and what is to be written in a table instead.
+_IN_COLUMNS = {
+    'paymentAmount: write {"currency": "USD", "value": "599"}': (
+        "columns currency and value: write both, as USD and 599"
+    ),
+    '"onTimeout" in the line': "a column onTimeout",
+}
 
 
 class Format(StrEnum):
@@ -46,6 +53,13 @@ class Line:
     number: int  #: as an editor counts; a row of several lines has the first one's
     said: Json = field(default_factory=dict)
     fault: str = ""
+    table: bool = field(default=False, compare=False)  #: its fields are columns
+
+    def worded(self, message: str) -> str:
+        """What is wrong with a command, in the words of the list that it comes from."""
+        for said, column in _IN_COLUMNS.items() if self.table else ():
+            message = message.replace(said, column)
+        return message
 
 
 def recognise(name: str, file: BinaryIO) -> Format:
@@ -165,7 +179,7 @@ def _row(number: int, names: Sequence[str], cells: Sequence[str]) -> Line:
         return Line(number, fault="it is not UTF-8: save the file as UTF-8")
     given = {name: cell for name, cell in zip(names, cells, strict=True) if cell}
     amount = {_AMOUNT[name]: given.pop(name) for name in list(given) if name in _AMOUNT}
-    return Line(number, given | ({"paymentAmount": amount} if amount else {}))
+    return Line(number, given | ({"paymentAmount": amount} if amount else {}), table=True)
 
 
 def as_data(said: Json) -> str:

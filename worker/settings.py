@@ -116,8 +116,9 @@ class Account:
         allowed_hosts,
         "",
         "Where a payment's callbackUrl may lead, separated by commas: shop.example.com,"
-        " *.example.com, shop.example.com:8443. Addresses inside are refused, but for those named"
-        " here, as 10.1.2.3 or 10.1.0.0/16.",
+        " *.example.com, shop.example.com:8443; https alone. Addresses inside are refused, but for"
+        " those named here, as 10.1.2.3 or 10.1.0.0/16, beside the name that leads there. Plain"
+        " http goes only to this machine: http://localhost:8000, so with its port.",
         need=Need.GATEWAY,
     )
     notify_forward_url: str | None = setting(

@@ -15,9 +15,11 @@ from typing import NoReturn
 
 from worker.cli import adopt, operate, payments, processes, tools, verify
 from worker.cli import commands as orders
-from worker.cli.base import OK, Fault
+from worker.cli.base import BAD_SETTINGS, OK, Fault
 from worker.display import visible
 from worker.secrecy import mask
+
+DOTENV = Path(".env")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sys.excepthook = _broken
     try:
+        _see_that_it_is_there(args.env_file)
         code: int = args.run(args)
         sys.stdout.flush()  # here, where a reader that has gone away is no surprise
     except Fault as fault:
@@ -36,6 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     return code
+
+
+def _see_that_it_is_there(env_file: Path) -> None:
+    """The file that is read where none is named may be absent; one that is named was meant."""
+    if env_file != DOTENV and not env_file.exists():
+        hint = "write the path of a file with NAME=value lines, or leave it out"
+        raise Fault(BAD_SETTINGS, f"--env-file {env_file}: there is no such file; {hint}")
 
 
 def _broken(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
@@ -55,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="reconciler",
         description="Makes sure that every Alipay payment ends, and that the merchant learns how.",
     )
-    parser.add_argument("--env-file", type=Path, default=Path(".env"), metavar="FILE")
+    parser.add_argument("--env-file", type=Path, default=DOTENV, metavar="FILE")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for group in (processes, payments, orders, adopt, operate, tools, verify):
         group.add_to(commands)

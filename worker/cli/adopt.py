@@ -25,6 +25,8 @@ from worker.cli.base import (
     read_settings,
     run_to_end,
     show,
+    telling_if_interrupted,
+    why_unreadable,
     with_redis,
 )
 
@@ -119,8 +121,9 @@ def open_list(name: str) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(Path(name).open("rb"))
-        except OSError as fault:
-            raise Fault(USAGE, f"{name}: {fault.strerror}") from None
+        except (OSError, ValueError) as fault:
+            hint = "write the path of a list, or - for stdin"
+            raise Fault(USAGE, f"--file {name}: {why_unreadable(fault)}; {hint}") from None
         yield file
 
 
@@ -135,7 +138,8 @@ async def _import(
 
     confirm = None
     if not args.dry_run:
-        confirm = await check_before_writing(redis, settings, Role.WORKER)
+        with telling_if_interrupted(lambda: "Nothing is written by this run"):
+            confirm = await check_before_writing(redis, settings, Role.WORKER)
     importing = Import(
         redis=redis,
         keys=Keys(settings.key_prefix),
@@ -144,7 +148,7 @@ async def _import(
     )
     await importing.load()
     if args.restart:
-        importing.done = 0
+        importing.done, importing.left = 0, []
     before = importing.done
     terms = Terms(
         accounts=_accounts(settings),
@@ -152,6 +156,7 @@ async def _import(
         on_timeout=args.on_timeout,
         now=await now_of(redis),
         done=before,
+        left=frozenset(importing.left),
     )
     written, rejected = 0, None
     with tempfile.TemporaryFile() as scratch:
@@ -161,7 +166,7 @@ async def _import(
             written = checked.commands.count
             rejected = await _wait(importing, checked) if args.wait else None
     _tell_list(args, checked, before, written, rejected)
-    return FAILURE if checked.faulty or rejected else OK
+    return FAILURE if checked.faulty or checked.left_out or rejected else OK
 
 
 async def _write(
@@ -171,12 +176,15 @@ async def _write(
     from worker.imports import Full, Overtaken, Stalled
 
     progress = Progress("written", checked.commands.count)
+    importing.note = progress.note
+    importing.leaving = [bad.line for bad in checked.faulty]
     try:
-        await importing.check_memory(checked.commands.count)
-        if args.restart:
-            await importing.restart()
-        await importing.write(checked.commands.read(), progress.advance)
-        await importing.finish(checked.last, confirm)
+        with telling_if_interrupted(lambda: _goes_on(importing)):
+            await importing.check_memory(checked.commands.count)
+            if args.restart:
+                await importing.restart()
+            await importing.write(checked.commands.read(), progress.advance)
+            await importing.finish(checked.last, confirm)
     except (Stalled, Full) as fault:
         raise Fault(UNAVAILABLE, f"{fault}. {_goes_on(importing)}") from None
     except Overtaken:
@@ -193,11 +201,13 @@ def _goes_on(importing: "Import") -> str:
 async def _wait(importing: "Import", checked: "Checked") -> "list[Bad]":
     from worker.imports import Stalled
 
+    again = "the same command with --wait waits again, and lists what was rejected"
     try:
-        await importing.carried_out()
+        with telling_if_interrupted(lambda: f"All is written; {again}"):
+            await importing.carried_out()
+            return await importing.rejected(checked)
     except Stalled as fault:
-        raise Fault(UNAVAILABLE, f"all is written, but {fault}") from None
-    return await importing.rejected(checked)
+        raise Fault(UNAVAILABLE, f"all is written, but {fault}; {again}") from None
 
 
 def _tell_list(
@@ -218,7 +228,8 @@ def _tell_list(
         "written": written,
         "past": checked.past,
         "withoutClosingTime": checked.timeless,
-        "faulty": [asdict(bad) for bad in checked.faulty],
+        "faulty": [asdict(bad) for bad in (*checked.left_out, *checked.faulty)],
+        "leftOutBefore": len(checked.left_out),  # of the faulty ones
         "duplicates": [asdict(double) for double in checked.doubles],
         "rejected": None if rejected is None else [asdict(bad) for bad in rejected],
     }
@@ -232,7 +243,10 @@ def _words(
     written: int,
     rejected: "list[Bad] | None",
 ) -> Iterator[str]:
-    yield from _listed([f"{_at(bad)}: {bad.message}" for bad in checked.faulty])
+    yield from _listed(
+        [f"{_at(bad)}: left out before, {bad.message}" for bad in checked.left_out]
+        + [f"{_at(bad)}: {bad.message}" for bad in checked.faulty]
+    )
     yield from _listed(
         [f"{_at(d)}: left out, line {d.first} names it already" for d in checked.doubles]
     )
@@ -262,8 +276,11 @@ def _at(bad: Any) -> str:
 
 
 def _counts(checked: "Checked") -> str:
-    faulty, doubles = len(checked.faulty), len(checked.doubles)
-    return f"{checked.commands.count} good, {faulty} faulty, {doubles} named twice"
+    before, doubles = len(checked.left_out), len(checked.doubles)
+    faulty = f"{before + len(checked.faulty)} faulty"
+    if before:
+        faulty += f" ({before} of them left out before)"
+    return f"{checked.commands.count} good, {faulty}, {doubles} named twice"
 
 
 def _listed(lines: "Sequence[str]") -> Iterator[str]:
@@ -313,7 +330,10 @@ def _audit(args: argparse.Namespace) -> int:
         listed = _listed_payments(args, settings) if args.file is not None else None
         async with open_tools(settings) as (tools, store):
             audit = Audit(tools=tools, rate=args.rate)
-            await audit.run(_each(listed) if listed else _recent(args, store.redis, settings, age))
+            with telling_if_interrupted(lambda: _so_far(args, audit)):
+                await audit.run(
+                    _each(listed) if listed else _recent(args, store.redis, settings, age)
+                )
         return _tell_audit(args, audit)
 
     return run_to_end(work())
@@ -352,6 +372,12 @@ async def _recent(
     async for asked in recent(redis, Keys(settings.key_prefix), since):
         if args.client_id in (None, asked.client_id):
             yield asked
+
+
+def _so_far(args: argparse.Namespace, audit: "Audit") -> str:
+    """What was found is told, though there may be more."""
+    _tell_audit(args, audit)
+    return f"{audit.counts.total()} were asked about, and nothing is known of the others"
 
 
 def _tell_audit(args: argparse.Namespace, audit: "Audit") -> int:

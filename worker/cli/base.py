@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from worker.display import visible
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings, Source
 
 OK, FAILURE, USAGE, BAD_SETTINGS, UNAVAILABLE, CHECK_FAILED = range(6)
+INTERRUPTED = 130  #: by Ctrl-C, as shells tell it
 
 Commands = Any  # argparse's own type for this is private
 
@@ -30,6 +32,23 @@ class Fault(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+@contextlib.contextmanager
+def telling_if_interrupted(tell: Callable[[], str]) -> Iterator[None]:
+    """What stands already, and how to look at it or go on, told to whoever presses Ctrl-C.
+
+    asyncio turns the first Ctrl-C into a cancellation; a second one ends the command at once.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Fault(INTERRUPTED, f"interrupted. {tell()}") from None
+
+
+def why_unreadable(fault: OSError | ValueError) -> str:
+    """Why a file could not be opened; not its name, which whoever tells it knows."""
+    return getattr(fault, "strerror", None) or "no such name is possible"
 
 
 # Words
@@ -158,6 +177,22 @@ async def check_before_writing(
     for finding in found if facts.info else [f for f in found if f.what == "state"]:
         print(mask(f"reconciler: warning: {finding}"), file=sys.stderr)
     return probes.confirmation(facts, settings.durability)
+
+
+async def queue(
+    redis: "Redis", settings: "Settings", request_id: str, send: Callable[[], Awaitable[str]]
+) -> str:
+    """Write a command about one payment, if Redis is safe; its id in the stream."""
+    from worker.rights import Role
+
+    with telling_if_interrupted(lambda: "Nothing is queued"):
+        await check_before_writing(redis, settings, Role.MERCHANT)
+    unknown = (
+        f"Whether it is queued is not known: `reconciler status {request_id}` shows what comes of"
+        " it; to give the same command again is safe"
+    )
+    with telling_if_interrupted(lambda: unknown):
+        return await send()
 
 
 # Output

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from worker.cli.base import (
     add,
     add_account,
     add_redis,
-    check_before_writing,
+    queue,
     read_settings,
     show,
+    telling_if_interrupted,
+    why_unreadable,
     with_redis,
 )
 
@@ -105,8 +108,9 @@ def _read(name: str) -> bytes:
         else:
             with Path(name).open("rb") as file:
                 data = file.read(MOST_BYTES + 1)
-    except OSError as fault:
-        raise Fault(USAGE, f"--data: {fault}") from None
+    except (OSError, ValueError) as fault:
+        hint = "write the path of a file with the data of payment.submit, or - for stdin"
+        raise Fault(USAGE, f"--data {name}: {why_unreadable(fault)}; {hint}") from None
     if len(data) > MOST_BYTES:
         raise Fault(USAGE, f"--data: over {MOST_BYTES // 1024} KiB; a command has far less")
     return data
@@ -125,21 +129,22 @@ def _give(args: argparse.Namespace, settings: "Settings", type_: str, data: dict
     from worker import client
     from worker.cli.waiting import Command, record_of, wait
     from worker.keys import Keys
-    from worker.rights import Role
 
     client_id, request_id = _checked(type_, data)
     keys, key = Keys(settings.key_prefix), f"{client_id}:{request_id}"
 
     async def work(redis: "Redis") -> int:
-        await check_before_writing(redis, settings, Role.MERCHANT)
         before = await record_of(redis, keys, key) if args.wait is not None else {}
-        entry_id = await client.send(redis, type_, data, settings.key_prefix)
+        send = partial(client.send, redis, type_, data, settings.key_prefix)
+        entry_id = await queue(redis, settings, request_id, send)
         if args.wait is None:
             show({"command": entry_id}, args.json, f"queued as {entry_id}")
             return OK
         command = Command(type=type_, id=entry_id, key=key, before=before.get("status", ""))
+        look = f"`reconciler status {request_id}` shows what becomes of it"
         try:
-            seen = await wait(redis, keys, command, args.wait)
+            with telling_if_interrupted(lambda: f"Queued as {entry_id}; {look}"):
+                seen = await wait(redis, keys, command, args.wait)
         except (RedisError, OSError) as fault:
             raise Fault(
                 UNAVAILABLE, f"queued as {entry_id}, and no more is known: {fault}"

@@ -24,6 +24,7 @@ from worker.cli.base import (
     read_settings,
     run_to_end,
     show,
+    telling_if_interrupted,
     with_redis,
 )
 
@@ -132,7 +133,9 @@ def _resolve(args: argparse.Namespace) -> int:
     async def work() -> int:
         async with open_tools(settings) as (tools, store):
             store.confirm = await check_before_writing(store.redis, settings, Role.WORKER)
-            resolution = await resolve(key, order, tools, force=args.despite_gateway)
+            unknown = f"`reconciler status {args.id}` says whether your word was written down"
+            with telling_if_interrupted(lambda: unknown):
+                resolution = await resolve(key, order, tools, force=args.despite_gateway)
         return _say(args, resolution)
 
     return run_to_end(work())
@@ -249,13 +252,15 @@ def _replay(args: argparse.Namespace) -> int:
             confirm=await check_before_writing(redis, settings, Role.WORKER),
             dry_run=args.dry_run,
         )
-        match args.what:
-            case "commands":
-                rows = await again.commands(choice, args.type, args.data)
-            case "quarantine":
-                rows = await again.quarantine(choice)
-            case kind:  # callbacks or forwards
-                rows = await again.deliveries(choice, Kind(kind.removesuffix("s")))
+        left = f"What is left, `reconciler replay {args.what} --all --dry-run` lists"
+        with telling_if_interrupted(lambda: left):
+            match args.what:
+                case "commands":
+                    rows = await again.commands(choice, args.type, args.data)
+                case "quarantine":
+                    rows = await again.quarantine(choice)
+                case kind:  # callbacks or forwards
+                    rows = await again.deliveries(choice, Kind(kind.removesuffix("s")))
         return _tell(args, rows)
 
     return with_redis(settings, work)

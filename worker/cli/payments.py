@@ -1,6 +1,7 @@
 """The commands about payments: have one followed, see one, see all that are open."""
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.cli import adopt
@@ -13,7 +14,7 @@ from worker.cli.base import (
     add,
     add_account,
     add_redis,
-    check_before_writing,
+    queue,
     read_age,
     read_amount,
     read_settings,
@@ -49,7 +50,6 @@ def add_to(commands: Commands) -> None:
 def _track(args: argparse.Namespace) -> int:
     from worker import client
     from worker.environment import Need
-    from worker.rights import Role
 
     if args.file is not None:
         return adopt.track_list(args)
@@ -60,8 +60,8 @@ def _track(args: argparse.Namespace) -> int:
     client_id = account_of(settings)
 
     async def work(redis: "Redis") -> int:
-        await check_before_writing(redis, settings, Role.MERCHANT)
-        entry_id = await client.track(
+        track = partial(
+            client.track,
             redis,
             args.id,
             currency,
@@ -74,6 +74,7 @@ def _track(args: argparse.Namespace) -> int:
             reference=args.reference,
             prefix=settings.key_prefix,
         )
+        entry_id = await queue(redis, settings, args.id, track)
         show({"command": entry_id}, args.json, f"queued as {entry_id}")
         return OK
 

@@ -30,7 +30,17 @@ class Progress:
         if self._terminal and self._done:
             self._drawn = -1.0
             self._draw()
-            print(file=self._stream)
+            self._end_line()
+
+    def note(self, text: str) -> None:
+        """A line of its own about why it takes so long."""
+        if self._terminal and self._drawn >= 0:
+            self._end_line()
+        print(f"reconciler: {text}", file=self._stream, flush=True)
+
+    def _end_line(self) -> None:
+        print(file=self._stream)
+        self._drawn = -1.0
 
     def _draw(self) -> None:
         now = time.monotonic()

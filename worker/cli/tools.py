@@ -16,6 +16,7 @@ from worker.cli.base import (
     read_age,
     read_amount,
     show,
+    why_unreadable,
 )
 
 MOCK_CLIENT_ID = "SANDBOX_5X00000000000000"
@@ -77,7 +78,18 @@ def _mock_gateway(args: argparse.Namespace) -> int:
         code: int = run(args)
     except ValueError as fault:
         raise Fault(USAGE, str(fault)) from None
+    except OSError as fault:
+        what = _of_keys(args, fault) or f"{args.host}:{args.port}: {why_unreadable(fault)}"
+        raise Fault(FAILURE, what) from None
     return code
+
+
+def _of_keys(args: argparse.Namespace, fault: Exception) -> str:
+    """What is wrong with the folder of keys; empty if it is something else."""
+    if not isinstance(fault, OSError) or fault.filename is None:
+        return ""
+    hint = "write the path of a folder that can be read and written"
+    return f"--keys {args.keys}: {why_unreadable(fault)}; {hint}"
 
 
 def _mock_notify(args: argparse.Namespace) -> int:
@@ -113,6 +125,8 @@ def _mock_notify(args: argparse.Namespace) -> int:
     except ValueError as fault:
         raise Fault(USAGE, str(fault)) from None
     except (aiohttp.ClientError, OSError) as fault:
+        if unusable := _of_keys(args, fault):
+            raise Fault(FAILURE, unusable) from None
         text = str(fault) or "no answer in time"
         raise Fault(UNAVAILABLE, f"nobody answers at {args.url}: {text}") from None
     lines = [f"HTTP {answer.http_status}  {answer.body}\n{answer.means}" for answer in answers]

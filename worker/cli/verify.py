@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.cli.base import (
     BAD_SETTINGS,
@@ -18,6 +18,7 @@ from worker.cli.base import (
     add,
     show,
     source_of,
+    why_unreadable,
 )
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _read(name: str) -> bytes:
         with Path(name).open("rb") as file:
             return file.read(MAX_CAPTURE + 1)
     except (OSError, ValueError) as fault:
-        raise Fault(USAGE, f"{name} cannot be read: {_why(fault)}") from None
+        raise Fault(USAGE, f"{name} cannot be read: {why_unreadable(fault)}") from None
 
 
 def _keys(given: list[str]) -> "dict[int | None, RSAPublicKey]":
@@ -166,7 +167,8 @@ def _of_file(text: str) -> str:
         path = Path(text)
         return path.read_text("utf-8") if path.is_file() else text
     except (OSError, ValueError) as fault:
-        raise Fault(USAGE, f"--public-key: the file cannot be read: {_why(fault)}") from None
+        why = why_unreadable(fault)
+        raise Fault(USAGE, f"--public-key: the file cannot be read: {why}") from None
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -175,8 +177,4 @@ def _write(path: Path, data: bytes) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
     except (OSError, ValueError) as fault:
-        raise Fault(FAILURE, f"{path}: {_why(fault)}") from None
-
-
-def _why(fault: Any) -> str:
-    return getattr(fault, "strerror", None) or "no such name is possible"
+        raise Fault(FAILURE, f"{path}: {why_unreadable(fault)}") from None

@@ -91,7 +91,8 @@ def _told(command: Command, events: list[dict[str, Any]]) -> Seen | None:
             message = f"send the buyer to {more['redirectUrl']}"
             return Seen(code=OK, result="done", message=message, status="pending", more=more)
         if command.type == "payment.submit" and (status := _end_told(command, event)):
-            return _ended(status, "succeeded", f"the payment is {status}")
+            code = json.loads(event["data"])["data"].get("resultCode", "")
+            return _ended(status, "succeeded", code)
     return None
 
 
@@ -109,7 +110,7 @@ def _effect(command: Command, record: Mapping[str, str]) -> Seen | None:
     status = record.get("status", "")
     match command.type:
         case "payment.cancel" if command.before not in ("succeeded", "forgotten"):
-            return _ended(status, "cancelled", f"the payment is {status}")
+            return _ended(status, "cancelled", record.get("resultCode", ""))
         case "payment.recheck":
             acted = max(int(record.get(name) or 0) for name in ("askedAt", "lastCancelAt"))
             return _done(status, f"the payment is {status}") if acted >= command.at else None
@@ -118,17 +119,20 @@ def _effect(command: Command, record: Mapping[str, str]) -> Seen | None:
         case "payment.forget" if command.before and not record:
             return _done(status, "its record is erased")
         case "payment.submit" if command.before not in ENDED:
-            return _ended(status, "succeeded", f"the payment is {status}")
+            return _ended(status, "succeeded", record.get("resultCode", ""))
         case _:
             return None
 
 
-def _ended(status: str, wanted: str, message: str) -> Seen | None:
+def _ended(status: str, wanted: str, result_code: str) -> Seen | None:
+    """An end as it was wanted, or another one and the gateway's word for why."""
     if status not in ENDED:
         return None
     if status == wanted:
-        return _done(status, message)
-    return Seen(code=FAILURE, result="ended", message=message, status=status)
+        return _done(status, f"the payment is {status}")
+    message = f"the payment is {status}" + (f" ({result_code})" if result_code else "")
+    more = {"resultCode": result_code}
+    return Seen(code=FAILURE, result="ended", message=message, status=status, more=more)
 
 
 def _done(status: str, message: str) -> Seen:

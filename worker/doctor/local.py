@@ -83,7 +83,7 @@ def _secret_files(
     for layer in (*above, in_dotenv):
         yield from ((name, Path(layer[name])) for name in sorted(names & layer.keys()))
     if dotenv is not None and any(entry.secret and entry.name in in_dotenv for entry in SETTINGS):
-        yield "--env-file", dotenv
+        yield f"the settings, {dotenv}", dotenv
     if settings.tls_key_file:
         yield "TLS_KEY_FILE", settings.tls_key_file
     for file in settings.files:
