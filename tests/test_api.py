@@ -191,6 +191,18 @@ async def test_a_mistake_is_answered_at_once_and_nothing_is_written(
     assert await http.written() == []
 
 
+@pytest.mark.parametrize("path", ALL)
+@pytest.mark.parametrize("query", ["clientId=another", f"clientId={CLIENT_ID}", "reason=", "x"])
+async def test_a_command_whose_query_says_something_is_refused(
+    http: Api, path: str, query: str
+) -> None:
+    """For another account, it would be carried out in the only one there is."""
+    reply = await http.post(f"{path}?{query}", TRACK if path == ALL[0] else b"")
+    assert refusal(reply) == (400, "malformed")
+    assert said(reply)["message"].endswith("of a command: write it in the body")
+    assert await http.written() == []
+
+
 async def test_a_mistake_is_answered_though_redis_is_away(redis: Redis, prefix: str) -> None:
     async with opened("redis://127.0.0.1:1/0", prefix, redis) as http:
         assert (await http.post("/v1/payments", {})).status == 400
