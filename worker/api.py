@@ -198,7 +198,7 @@ async def _body(request: web.Request, *, needed: bool = True) -> Json:
     try:
         return parse_object(await _read(request))
     except Unreadable as fault:
-        message = f"the body is not a JSON object ({fault.why})"
+        message = f"the body cannot be read ({fault.why}): {fault.remedy}"
         raise Refused(HTTPStatus.BAD_REQUEST, "malformed", message) from None
 
 
