@@ -92,6 +92,13 @@ def test_the_example_holds_what_an_account_may_have(tmp_path: Path) -> None:
     assert {word for word in words if word in text} >= {toml_name(e.name) for e in allowed()}
 
 
+def test_the_example_says_of_none_that_the_environment_may_have_it_where_it_may_not() -> None:
+    text = (ROOT / "deploy/accounts.example.toml").read_text("utf-8")
+    shared = text.partition("the environment has what holds for the others")[2]
+    own_alone = {toml_name(entry.name) for entry in declared(Account).values()}
+    assert "on_timeout" in shared and not {name for name in own_alone if name in shared}
+
+
 def allowed() -> list[Any]:
     entries = declared(Settings)
     return [entries["client_id"], *(entries[n] for n in OWN), *declared(Account).values()]

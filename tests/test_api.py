@@ -160,16 +160,17 @@ async def test_a_body_may_come_in_chunks(http: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "error", "message"),
     [
-        ("/v1/payments", b"", "malformed", "the body is not a JSON object (json)"),
-        ("/v1/payments", b"[]", "malformed", "the body is not a JSON object (not_object)"),
-        ("/v1/payments", b"\xff", "malformed", "the body is not a JSON object (utf8)"),
-        ("/v1/payments", b'{"a":1,"a":1}', "malformed", "the body is not a JSON object (dupl"),
+        ("/v1/payments", b"", "malformed", "the body cannot be read (json): write a JSON object"),
+        ("/v1/payments", b"[]", "malformed", "the body cannot be read (not_object): write a JSON"),
+        ("/v1/payments", b"\xff", "malformed", "the body cannot be read (utf8): write a JSON obj"),
+        ("/v1/payments", b'{"a":1,"a":1}', "malformed", "the body cannot be read (duplicate_key)"),
+        ("/v1/payments", b'{"a":"\\u0000"}', "malformed", "the body cannot be read (text): write"),
         ("/v1/payments", {}, "malformed", "paymentRequestId: write 1 to 64"),
         ("/v1/payments", TRACK | {"paymentAmount": 5.99}, "malformed", "paymentAmount: write {"),
         ("/v1/payments", TRACK | {"reference": 1.5}, "malformed", "reference: write at most"),
         ("/v1/payments", TRACK | {"amount": "1"}, "malformed", "'amount' is not a field of pay"),
         ("/v1/payments", TRACK | {"clientId": "X"}, "unknown_account", "clientId: no such acc"),
-        ("/v1/payments/order-1/cancel", b"no", "malformed", "the body is not a JSON object"),
+        ("/v1/payments/order-1/cancel", b"no", "malformed", "the body cannot be read"),
         ("/v1/payments/order-1/cancel", {"clientId": "X"}, "unknown_account", "clientId: no such"),
         ("/v1/payments/order-1/cancel", {"reason": 7}, "malformed", "reason: write at most"),
         ("/v1/payments/order-1/cancel", {"why": "x"}, "malformed", "'why' is not a field of"),
@@ -188,6 +189,18 @@ async def test_a_mistake_is_answered_at_once_and_nothing_is_written(
     reply = await http.post(path, body)
     assert refusal(reply) == (400, error)
     assert said(reply)["message"].startswith(message)
+    assert await http.written() == []
+
+
+@pytest.mark.parametrize("path", ALL)
+@pytest.mark.parametrize("query", ["clientId=another", f"clientId={CLIENT_ID}", "reason=", "x"])
+async def test_a_command_whose_query_says_something_is_refused(
+    http: Api, path: str, query: str
+) -> None:
+    """For another account, it would be carried out in the only one there is."""
+    reply = await http.post(f"{path}?{query}", TRACK if path == ALL[0] else b"")
+    assert refusal(reply) == (400, "malformed")
+    assert said(reply)["message"].endswith("of a command: write it in the body")
     assert await http.written() == []
 
 

@@ -1,6 +1,7 @@
 """Commands from the merchant's own Python code are the commands that the worker reads."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import Any
 
@@ -150,6 +151,22 @@ async def test_what_is_not_given_is_not_written(redis: Redis, prefix: str) -> No
         "paymentAmount": {"currency": "USD", "value": "599"},
         "reference": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("expires_in", timedelta(minutes=10)),
+        ("expiry_time", datetime(2026, 1, 2, tzinfo=UTC)),
+        ("reference", b"basket 7"),
+    ],
+)
+async def test_what_no_command_can_hold_is_refused_with_what_to_write(
+    redis: Redis, prefix: str, name: str, value: Any
+) -> None:
+    with pytest.raises(TypeError, match=f"no {type(value).__name__}: write times as text in ISO"):
+        await track(redis, "order-1", "USD", 599, prefix=prefix, **{name: value})
+    assert await redis.exists(Keys(prefix).commands) == 0
 
 
 async def test_a_client_that_gives_bytes_is_told_the_id_as_text_too(

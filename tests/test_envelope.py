@@ -68,11 +68,11 @@ ALONE = "data stands alone and is no CloudEvent ("
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"data": ""}, ALONE + "json): write the field type beside it, or {"),
-        ({"data": "[]"}, ALONE + "not_object"),
-        ({"data": "\udcff"}, ALONE + "utf8"),
+        ({"data": ""}, ALONE + "json: write a JSON object): write the field type be"),
+        ({"data": "[]"}, ALONE + "not_object: write"),
+        ({"data": "\udcff"}, ALONE + "utf8: write"),
         ({"data": TEXT}, ALONE + "no specversion): write the field type beside it, or {"),
-        ({"data": '{"specversion":"1.0","specversion":"1.0"}'}, ALONE + "duplicate_key"),
+        ({"data": '{"specversion":"1.0","specversion":"1.0"}'}, ALONE + "duplicate_key: write"),
         ({"data": json.dumps(EVENT | {"specversion": "0.3"})}, 'specversion: write "1.0"'),
         ({"data": json.dumps(EVENT | {"specversion": 1.0})}, 'specversion: write "1.0"'),
         ({"data": json.dumps(EVENT | {"type": None})}, "type: write the command's, as in "),

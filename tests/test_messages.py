@@ -65,6 +65,7 @@ def result(status: Any, code: Any = "SUCCESS") -> Json:
 def unreadable(body: bytes) -> str:
     with pytest.raises(Unreadable) as error:
         parse_object(body)
+    assert error.value.remedy, "who wrote it is told what to write instead"
     return error.value.why
 
 

@@ -162,6 +162,15 @@ async def test_it_may_be_mended_on_the_way(world: World) -> None:
     assert await world.store.load(ID)
 
 
+async def test_the_type_of_a_cloud_event_may_be_mended_too(world: World) -> None:
+    event = {"ce_specversion": "1.0", "ce_type": "payment.trakc", "data": json.dumps(TRACK)}
+    entry_id = await world.redis.xadd(world.keys.dead, event | {"error": "unknown_type: x"})
+    rows = await world.again.commands(Choice(ids=[entry_id]), type_="payment.track")
+    assert [row.done for row in rows] == [True]
+    await world.read()
+    assert await world.store.load(ID)
+
+
 async def test_a_command_that_is_no_text_is_left(world: World) -> None:
     fields: dict[Any, Any] = {"type": b"payment.track\xff", "data": b"\xff", "error": "x: y"}
     await world.redis.xadd(world.keys.dead, fields)
@@ -324,13 +333,13 @@ async def test_lines_are_chosen_by_id_time_and_reason_and_counted(world: World) 
     assert await chosen(Choice(limit=2)) == ids[:2]
 
 
-async def test_many_are_taken_a_page_at_a_time(world: World) -> None:
+async def test_all_are_taken_however_many_a_page_at_a_time(world: World) -> None:
     async with world.redis.pipeline(transaction=False) as pipe:
         for n in range(1203):
             data = json.dumps(TRACK | {"paymentRequestId": f"order-{n}"})
             pipe.xadd(world.keys.dead, {"type": "payment.track", "data": data, "error": "x: y"})
         await pipe.execute()
-    rows = await world.again.commands(Choice(limit=10_000))
+    rows = await world.again.commands(EVERY)
     assert sum(row.done for row in rows) == 1203
     assert await world.redis.xlen(world.keys.commands) == 1203
     assert await world.redis.xlen(world.keys.dead) == 0

@@ -90,6 +90,7 @@ class _Api:
         """A command whose data is the body."""
 
         async def handle(request: web.Request) -> web.Response:
+            _check_query(request)
             return await self._command(type_, await _body(request))
 
         return handle
@@ -98,6 +99,7 @@ class _Api:
         """A command about the payment in the path."""
 
         async def handle(request: web.Request) -> web.Response:
+            _check_query(request)
             named, said = request.match_info["id"], await _body(request, needed=False)
             if said.setdefault("paymentRequestId", named) != named:
                 message = "paymentRequestId: the path names another; leave it out of the body"
@@ -196,8 +198,15 @@ async def _body(request: web.Request, *, needed: bool = True) -> Json:
     try:
         return parse_object(await _read(request))
     except Unreadable as fault:
-        message = f"the body is not a JSON object ({fault.why})"
+        message = f"the body cannot be read ({fault.why}): {fault.remedy}"
         raise Refused(HTTPStatus.BAD_REQUEST, "malformed", message) from None
+
+
+def _check_query(request: web.Request) -> None:
+    """Not read, so refused: a cancel with ?clientId= would go to the only account there is."""
+    for name in request.query:
+        message = f"{name[:64]!r} is not read from the query of a command: write it in the body"
+        raise Refused(HTTPStatus.BAD_REQUEST, "malformed", message)
 
 
 def _check_content(request: web.Request) -> None:

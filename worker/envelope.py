@@ -9,6 +9,7 @@ Source: github.com/cloudevents/spec, cloudevents/formats/json-format.md
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from worker.strict_json import Json, Unreadable, parse_object
@@ -43,15 +44,24 @@ def unwrap(fields: Mapping[str, str]) -> Envelope:
 
 
 def encode_data(data: Mapping[str, Any]) -> str:
-    """The `data` of a command as JSON."""
-    return json.dumps(data, separators=(",", ":"), default=float)  # of the Decimals of a parser
+    """The `data` of a command as JSON. TypeError for what is none."""
+    return json.dumps(data, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: object) -> float:
+    if isinstance(value, Decimal):  # of a parser
+        return float(value)
+    raise TypeError(
+        f"a command holds texts, numbers, lists and mappings, and no {type(value).__name__}:"
+        " write times as text in ISO 8601 with an offset, a time to pay as whole seconds"
+    )
 
 
 def _structured(text: str) -> Envelope:
     try:
         event = parse_object(text.encode(errors="surrogatepass"))
     except Unreadable as fault:
-        raise NoEnvelope(f"{_ALONE} ({fault.why}): {_REMEDY}") from None
+        raise NoEnvelope(f"{_ALONE} ({fault.why}: {fault.remedy}): {_REMEDY}") from None
     if "specversion" not in event:
         raise NoEnvelope(f"{_ALONE} (no specversion): {_REMEDY}")
     _check_version("specversion", event["specversion"])

@@ -32,7 +32,7 @@ class Choice:
     ids: Sequence[str] = ()  #: of entries; empty: every one that the rest lets through
     since: Ms = 0  #: set aside at this time or later
     reason: str = ""  #: set aside for this reason; empty: for any
-    limit: int = 1000
+    limit: int | None = None  #: how many at most, the oldest first; None: all
 
     def takes(self, entry_id: str, reason: str) -> bool:
         return (
@@ -181,7 +181,8 @@ _ADDED = ("error", "deliveries")
 
 def _mended(fields: Fields, type_: str | None, data: str | None) -> dict[str, bytes]:
     given = {"type": type_, "data": data}
-    kept = {name: value for name, value in fields.items() if name not in _ADDED}
+    replaced = {*_ADDED, "ce_type"} if type_ is not None else {*_ADDED}
+    kept = {name: value for name, value in fields.items() if name not in replaced}
     return kept | {name: text.encode() for name, text in given.items() if text is not None}
 
 

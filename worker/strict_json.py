@@ -6,7 +6,7 @@ nothing.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NoReturn, TypeAlias
 
@@ -22,6 +22,22 @@ class Unreadable(ValueError):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+    @property
+    def remedy(self) -> str:
+        """What to write instead, for who can be told; only of what `parse_object` refuses."""
+        return _REMEDIES[self.why]
+
+
+_REMEDIES: Mapping[str, str] = {
+    "utf8": "write a JSON object in UTF-8",
+    "json": "write a JSON object",
+    "not_object": "write a JSON object, not other JSON",
+    "nesting": f"nest at most {MAX_NESTING} levels deep",
+    "text": "write texts without NUL and half surrogate pairs",
+    "duplicate_key": "write each name of an object once",
+    "number": f"write numbers of at most {MAX_INT_DIGITS} digits, and neither NaN nor Infinity",
+}
 
 
 def parse_object(body: bytes, *, ints_as_text: bool = False) -> Json:
