@@ -5,7 +5,7 @@ arq deletes a job for any other exception.
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arq.worker import Retry
@@ -65,11 +65,9 @@ async def rearm(ctx: dict[str, Any]) -> None:
 def command_job(type_: str) -> Any:
     """A command as an arq job: as safe as arq, no safer."""
 
-    async def run(ctx: dict[str, Any], data: Mapping[str, Any] | str) -> None:
-        at = _written_at(ctx)
-        text = data if isinstance(data, str) else encode_data(data)
+    async def run(ctx: dict[str, Any], *said: Any, **named: Any) -> None:
         try:
-            done = await _execute_or_bury(type_, text, at, ctx)
+            done = await _execute_or_bury(type_, said, named, ctx)
         except (RedisError, OSError) as fault:
             ctx["outage"].waits(fault)
             raise _again(ctx) from fault
@@ -84,16 +82,28 @@ def command_job(type_: str) -> Any:
     return run
 
 
-async def _execute_or_bury(type_: str, data: str, at: Ms, ctx: Mapping[str, Any]) -> bool:
+async def _execute_or_bury(
+    type_: str, said: Sequence[Any], named: Mapping[str, Any], ctx: Mapping[str, Any]
+) -> bool:
     id_, store = ctx["job_id"], ctx["store"]
+    given = said or [named.get("data", named)]
+    data = given[0] if isinstance(given[0], str) else encode_data(given[0])
     try:
-        return await execute(type_, data, id_, at, ctx["tools"])
+        _check_call(said, named)
+        return await execute(type_, data, id_, _written_at(ctx), ctx["tools"])
     except BadCommand as bad:
         await store.reject(rejection_of(bad, type_, id_))
         raw = {"type": type_, "data": data.encode(errors="surrogatepass")}
         await store.redis.xadd(store.keys.dead, as_dead(raw, bad, ctx.get("job_try", 1), id_))
         report_dead(bad, type_, id_)
         return True
+
+
+def _check_call(said: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """arq would delete a job that is called otherwise, and nobody would hear of it."""
+    if len(said) + len(named) != 1 or (named and "data" not in named):
+        message = 'an arq job takes one argument, the data: ("track_payment", {"payment...": ...})'
+        raise BadCommand("malformed", message)
 
 
 def _written_at(ctx: Mapping[str, Any]) -> Ms:
