@@ -388,7 +388,8 @@ def test_the_report_sums_up_what_report_mode_kept_from_being_done(line: Line) ->
     )
     told(line, "payment.unresolved", "f", reason="amount_mismatch")
     for _ in range(2):
-        told(line, "command.rejected", "g", reason="report_mode")
+        told(line, "command.rejected", "g", reason="report_mode", command="payment.cancel")
+    told(line, "command.rejected", "h", reason="report_mode", command="payment.submit")
     code, out, err = line("report", "--json")
     said = json.loads(out)
     assert (code, err) == (0, "")
@@ -407,7 +408,7 @@ def test_the_report_sums_up_what_report_mode_kept_from_being_done(line: Line) ->
 def test_the_report_tells_a_person_the_same(line: Line) -> None:
     told(line, "payment.unresolved", "b", reason="report", would="cancel")
     told(line, "payment.succeeded", "b", status="succeeded")
-    told(line, "command.rejected", "g", reason="report_mode")
+    told(line, "command.rejected", "g", reason="report_mode", command="payment.cancel")
     _, out, _ = line("report")
     assert out.startswith("what was told since 20")
     assert "\nended as succeeded: 1 (USD 599)\n" in out

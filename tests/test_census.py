@@ -119,6 +119,7 @@ async def test_open_ten_minutes_after_closing_is_overdue(
         client,
         keys,
         payment("late", status=Status(status), closing_time=before),
+        payment("tracked-late", status=Status(status), closing_time=before, tracked_at=after),
         payment("not-yet", status=Status(status), closing_time=after),
         payment("for-a-person", status=Status.UNRESOLVED, closing_time=before),
         payment("over", status=Status.FAILED, closing_time=before),

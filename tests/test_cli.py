@@ -258,9 +258,12 @@ def test_an_order_that_the_worker_could_not_read_is_not_written(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "--data: not a JSON object (json)"),
-        (b"[]", "--data: not a JSON object (not_object)"),
-        (b'{"a":1,"a":2}', "--data: not a JSON object (duplicate_key)"),
+        (b"", "--data cannot be read (json): write a JSON object"),
+        (b"[]", "--data cannot be read (not_object): write a JSON object, not other JSON"),
+        (
+            b'{"a":1,"a":2}',
+            "--data cannot be read (duplicate_key): write each name of an object once",
+        ),
         (b'"' + b"x" * 65_536, "--data: over 64 KiB; a command has far less"),
     ],
 )
@@ -688,6 +691,16 @@ def test_replay_lists_what_would_happen_and_then_does_it(line: Line) -> None:
     code, out, _ = line("replay", "commands", "--since", "1h", "--json")
     assert (code, [row["done"] for row in json.loads(out)]) == (0, [True, False])
     assert line.redis.xlen(line.keys.commands) == 1
+
+
+def test_replay_of_all_leaves_none_out_however_many_there_are(line: Line) -> None:
+    for n in range(1001):
+        bury(line, f"order-{n}", data="{}")
+    bury(line, "order-last")
+    out = line("replay", "commands", "--all", "--dry-run")[1]
+    assert out.endswith("\n1 would be taken up, 1001 left\n")
+    out = line("replay", "commands", "--all", "--dry-run", "--limit", "2")[1]
+    assert out.endswith("\n0 would be taken up, 2 left\n")
 
 
 def test_replay_sends_again_what_nobody_took(line: Line) -> None:

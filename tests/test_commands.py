@@ -149,16 +149,17 @@ TIMEOUT = "onTimeout: write cancel or report"
 REFERENCE = "reference: write at most 256 bytes"
 CALLBACK = "callbackUrl: no callback hosts are allowed here"
 MALFORMED: list[tuple[object, str]] = [
-    ("", "data is not a JSON object (json)"),
-    ("{", "data is not a JSON object (json)"),
-    ("[]", "data is not a JSON object (not_object)"),
-    ("null", "data is not a JSON object (not_object)"),
-    ('"{}"', "data is not a JSON object (not_object)"),
-    ('{"paymentRequestId":"a","paymentRequestId":"b"}', "data is not a JSON object (duplicate_key"),
-    ('{"a":' + "[" * 17, "data is not a JSON object (nesting)"),
-    ('{"a":NaN}', "data is not a JSON object (number)"),
-    ('{"a":"\\ud800"}', "data is not a JSON object (text)"),
-    ('{"a":"\ud800"}', "data is not a JSON object (utf8)"),
+    (TRACK | {"paymentAmount": AMOUNT | {"decimals": 2}}, f"{PRICE}, and nothing else"),
+    ("", "data cannot be read (json): write a JSON object"),
+    ("{", "data cannot be read (json)"),
+    ("[]", "data cannot be read (not_object)"),
+    ("null", "data cannot be read (not_object)"),
+    ('"{}"', "data cannot be read (not_object)"),
+    ('{"paymentRequestId":"a","paymentRequestId":"b"}', "data cannot be read (duplicate_key"),
+    ('{"a":' + "[" * 17, "data cannot be read (nesting)"),
+    ('{"a":NaN}', "data cannot be read (number)"),
+    ('{"a":"\\ud800"}', "data cannot be read (text)"),
+    ('{"a":"\ud800"}', "data cannot be read (utf8)"),
     ({}, NAME),
     (TRACK | {"paymentRequestId": None}, NAME),
     (TRACK | {"paymentRequestId": ""}, NAME),
@@ -247,6 +248,18 @@ def test_the_answer_names_the_payment_wherever_that_could_be_read() -> None:
     with pytest.raises(BadCommand) as caught:
         read(TRACK | {"expires": 1})
     assert caught.value.payment_request_id == "order-1"
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [(json.dumps(ORDER), "order-1"), ('{"paymentRequestId": "a b"}', ""), ("{", ""), ("", "")],
+)
+def test_a_command_of_an_unknown_type_is_answered_with_the_payment_it_names(
+    data: str, named: str
+) -> None:
+    with pytest.raises(BadCommand) as caught:
+        read_command("payment.refund", data, "1-1", NOW, [CLIENT_ID])
+    assert (caught.value.reason, caught.value.payment_request_id) == ("unknown_type", named)
 
 
 @pytest.mark.parametrize("ask", Ask)
@@ -574,6 +587,16 @@ async def test_a_time_to_pay_never_runs_from_the_future(world: World) -> None:
     assert payment and payment.closing_time == pytest.approx(now + 300 * SECOND, abs=5 * SECOND)
 
 
+@pytest.mark.parametrize("id_", ["1-1", "1796092360-0", "999999999999-7"])
+async def test_a_time_to_pay_never_runs_from_an_id_that_is_no_time(world: World, id_: str) -> None:
+    """Counted from 1970 it is over: the payment would be cancelled while its buyer pays."""
+    now = world.store.now()
+    await world.write("payment.track", TRACK | {"expiresIn": 300}, id_)
+    await world.stream.read()
+    payment = await world.payment()
+    assert payment and payment.closing_time == pytest.approx(now + 300 * SECOND, abs=5 * SECOND)
+
+
 @given(
     st.lists(
         st.dictionaries(
@@ -843,6 +866,21 @@ async def test_a_raw_arq_job_that_cannot_be_carried_out_is_answered_under_its_ow
     assert dead["origin_id"] == job.job_id
     await jobs.arq.enqueue_job("track_payment", TRACK)  # and the worker goes on
     await jobs.told(f"{CLIENT_ID}:order-1:succeeded")
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [((), {}), ((), TRACK), ((TRACK, "x"), {}), ((TRACK,), {"data": TRACK}), ((), {"said": TRACK})],
+)
+async def test_a_raw_arq_job_that_is_called_otherwise_is_answered_and_kept(
+    jobs: Jobs, said: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    job = await jobs.arq.enqueue_job("track_payment", *said, **named)
+    assert job
+    event = await jobs.told(f"command:{job.job_id}")
+    assert event["data"]["message"].startswith("an arq job takes one argument, the data: ")
+    [(_, dead)] = await until(lambda: jobs.redis.xrange(jobs.keys.dead))
+    assert (dead["type"], json.loads(dead["data"])) == ("payment.track", said[0] if said else named)
 
 
 async def test_a_raw_arq_job_for_a_payment_not_tracked_yet_stays_in_the_queue(

@@ -163,7 +163,7 @@ async def test_it_may_be_mended_on_the_way(world: World) -> None:
 
 
 async def test_the_type_of_a_cloud_event_may_be_mended_too(world: World) -> None:
-    event = {"ce_specversion": "1.0", "ce_type": "payment.trakc", "data": json.dumps(TRACK)}
+    event: Any = {"ce_specversion": "1.0", "ce_type": "payment.trakc", "data": json.dumps(TRACK)}
     entry_id = await world.redis.xadd(world.keys.dead, event | {"error": "unknown_type: x"})
     rows = await world.again.commands(Choice(ids=[entry_id]), type_="payment.track")
     assert [row.done for row in rows] == [True]

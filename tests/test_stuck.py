@@ -14,6 +14,7 @@ from jobs.stuck import STUCK_AFTER, report_stuck
 from tests.fakes import CLIENT, KEY, PAID, REQUEST, Bench, open_bench, silent, track
 from worker import store
 
+LONG_AGO = {"closingTime": "0", "trackedAt": "0"}
 PAST = 840 * SECOND + STUCK_AFTER  #: from tracking, by the contract's closing time
 
 
@@ -84,6 +85,17 @@ async def test_before_that_nothing_is_said(bench: Bench) -> None:
     assert await reported(bench) == []
 
 
+async def test_one_that_was_tracked_long_after_its_closing_time_gets_ten_minutes(
+    bench: Bench,
+) -> None:
+    """Or a list of old payments would page somebody for each as soon as it is imported."""
+    await bench.redis.hset(bench.keys.payment(KEY), "closingTime", "0")  # type: ignore[misc]
+    assert await reported(bench) == []
+    await bench.pass_time(STUCK_AFTER + SECOND)
+    (line,) = await reported(bench)
+    assert line["past_closing_ms"] > HOUR
+
+
 async def test_it_is_said_once(bench: Bench) -> None:
     await bench.pass_time(PAST + SECOND)
     assert len(await reported(bench)) == 1
@@ -131,8 +143,8 @@ async def test_page_after_page_none_is_forgotten(
     for number in range(2, count + 1):
         await add(bench, f"order-{number}")
         key = f"{CLIENT}:order-{number}"
-        await bench.redis.hset(bench.keys.payment(key), "closingTime", "0")  # type: ignore[misc]
-    await bench.redis.hset(bench.keys.payment(KEY), "closingTime", "0")  # type: ignore[misc]
+        await bench.redis.hset(bench.keys.payment(key), mapping=LONG_AGO)  # type: ignore[misc]
+    await bench.redis.hset(bench.keys.payment(KEY), mapping=LONG_AGO)  # type: ignore[misc]
     names = {line["payment_request_id"] for line in await reported(bench)}
     assert names == {f"order-{number}" for number in range(1, count + 1)}
 
@@ -145,6 +157,6 @@ async def test_when_everything_is_stuck_the_log_is_not_flooded(
     for number in range(2, 6):
         await add(bench, f"order-{number}")
         key = f"{CLIENT}:order-{number}"
-        await bench.redis.hset(bench.keys.payment(key), "closingTime", "0")  # type: ignore[misc]
+        await bench.redis.hset(bench.keys.payment(key), mapping=LONG_AGO)  # type: ignore[misc]
     assert len(await reported(bench)) == 3
     assert len(await reported(bench)) == 1

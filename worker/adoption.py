@@ -69,7 +69,7 @@ class Report:
     would_all: Sum = field(default_factory=Sum)
     paid_later: Sum = field(default_factory=Sum)  #: of `would_all`: the cancel would have hurt
     never_found: Sum = field(default_factory=Sum)  #: of `would_all`: unknown to the gateway
-    refused_cancels: int = 0  #: commands that report mode did not carry out
+    refused_cancels: int = 0  #: that the merchant ordered, and report mode did not carry out
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -92,7 +92,7 @@ def summarise(events: Iterable[Event]) -> Report:
         said = event["data"]
         report.since = report.since or event["time"]
         if event["type"] == "command.rejected":
-            if said["reason"] == "report_mode":
+            if (said["reason"], said["command"]) == ("report_mode", "payment.cancel"):
                 rejected.add(event["id"])
             continue
         key = f"{said['clientId']}:{said['paymentRequestId']}"

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from structlog.contextvars import bound_contextvars
 
 from jobs.commands import carry_out
-from jobs.model import Ms, OnTimeout, Rejected
+from jobs.model import Money, Ms, OnTimeout, Rejected
 from jobs.news import Ask, Order, Submit, Track
 from jobs.schedule import DAY, SECOND
 from jobs.tools import Tools, no_callbacks
@@ -120,7 +120,8 @@ def _parse(data: str) -> Json:
     try:
         return parse_object(data.encode(errors="surrogatepass"))
     except Unreadable as fault:
-        raise BadCommand("malformed", f"data is not a JSON object ({fault.why})") from None
+        remedy = f"data cannot be read ({fault.why}): {fault.remedy}"
+        raise BadCommand("malformed", remedy) from None
 
 
 def _read(
@@ -207,24 +208,28 @@ def client_id_of(said: Mapping[str, Any], accounts: Collection[str]) -> str:
 
 
 def _track(said: Mapping[str, Any], id_: str, at: Ms, client_id: str, request_id: str) -> Track:
-    try:
-        amount = parse_amount(said.get("paymentAmount"))
-    except Unreadable:
-        raise BadCommand(
-            "malformed",
-            'paymentAmount: write {"currency": "USD", "value": "599"}, in the smallest unit',
-        ) from None
     return Track(
         id=id_,
         at=at,
         client_id=client_id,
         payment_request_id=request_id,
-        amount=amount,
+        amount=_amount(said.get("paymentAmount")),
         closing_time=_closing_time(said, at),
         payment_id=_payment_id(said),
         on_timeout=_on_timeout(said),
         reference=_reference(said),
     )
+
+
+def _amount(value: object) -> Money:
+    """As the gateway writes it, but with nothing beside: a number of decimals would change it."""
+    hint = 'paymentAmount: write {"currency": "USD", "value": "599"}, in the smallest unit'
+    if isinstance(value, dict) and value.keys() - {"currency", "value"}:
+        raise BadCommand("malformed", f"{hint}, and nothing else")
+    try:
+        return parse_amount(value)
+    except Unreadable:
+        raise BadCommand("malformed", hint) from None
 
 
 def _submit(said: Mapping[str, Any], track: Track) -> Submit:
@@ -408,9 +413,10 @@ class CommandStream:
 
     def _written_at(self, entry_id: str, raw: Mapping[Any, Any]) -> Ms:
         """Not later than when we first met it: who writes an entry may choose its id, and a command
-        of the future would be given its minute for ever."""
+        of the future would be given its minute for ever. Nor by an id that is no time, such as 1-1:
+        a time to pay counted from 1970 is over, and the payment would be cancelled at once."""
         at, now = written_at(entry_id, raw), self._store.now()
-        if at <= now:
+        if at <= now and _ENTRY_ID.fullmatch(entry_id):
             return at
         if len(self._ahead) >= MOST_AHEAD:
             self._ahead.clear()

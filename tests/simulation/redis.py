@@ -429,8 +429,9 @@ def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
 
     def overdue(id_: str) -> int:
         waits = server.hget(payment + id_, "status") in ("pending", "cancelling")
-        past = now - int(server.hget(payment + id_, "closingTime") or 0)
-        return past if waits and past > after else 0
+        closing = int(server.hget(payment + id_, "closingTime") or 0)
+        since = max(closing, int(server.hget(payment + id_, "trackedAt") or 0))
+        return now - closing if waits and now - since > after else 0
 
     if offset == 0:
         for id_ in server.zrange(told):
@@ -456,7 +457,7 @@ def census(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         *group, tracked, closing = (server.hget(stem + id_, name) or "" for name in names)
         groups.setdefault(tuple(group), []).append((int(tracked or -1), id_))
         waits = group[0] in ("pending", "cancelling") and closing
-        overdue += bool(waits and now - int(closing) > int(after))
+        overdue += bool(waits and now - max(int(closing), int(tracked or 0)) > int(after))
         if waits and tracked:
             ages[sum(now - int(tracked) > int(limit) for limit in limits)] += 1
     counts = [[*group, len(ids)] for group, ids in groups.items()]

@@ -318,7 +318,7 @@ class Pair:
             "expect": expect[said["expect"]],
             "fields": ["status", said["status"], "closingTime", str(now + said["closing"])]
             + ["version", version, "schema", str(said["schema"])]
-            + ["trackedAt", str(now - said["closing"] - len(key))],
+            + ["trackedAt", str(now + said["closing"] * len(key) // 4)],
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "type", text, "data", "{}"] for text in said["events"]],

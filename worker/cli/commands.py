@@ -95,7 +95,7 @@ def _submit(args: argparse.Namespace) -> int:
     try:
         said = parse_object(_read(args.data))
     except Unreadable as fault:
-        raise Fault(USAGE, f"--data: not a JSON object ({fault.why})") from None
+        raise Fault(USAGE, f"--data cannot be read ({fault.why}): {fault.remedy}") from None
     if args.client_id or "clientId" not in said:
         said["clientId"] = account_of(settings)
     return _give(args, settings, "payment.submit", said)

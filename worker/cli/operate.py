@@ -79,7 +79,7 @@ def add_to(commands: Commands) -> None:
     replay.add_argument("--all", action="store_true")
     replay.add_argument("--since", metavar="AGE", help="set aside in the last 90s, 5m, 2h, 3d")
     replay.add_argument("--reason", default="", help="as --dry-run lists it")
-    replay.add_argument("--limit", type=int, default=1000)
+    replay.add_argument("--limit", type=int, help="at most so many, the oldest first; default: all")
     replay.add_argument("--type", help="of one dead command: write this type instead")
     replay.add_argument("--data", metavar="JSON", help="of one dead command: write this instead")
     replay.add_argument("--dry-run", action="store_true", help="only say what would happen")

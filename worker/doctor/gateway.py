@@ -28,6 +28,10 @@ from worker.signature import Reason, Untrusted, parse_signature
 from worker.strict_json import Unreadable
 
 WHAT, CLOCK = "gateway", "gateway clock"
+#: Where a key stands: in the environment or, with several accounts, in their file.
+PUBLIC_KEYS = "ALIPAY_PUBLIC_KEYS (public_keys in an accounts file)"
+PRIVATE_KEY = "ALIPAY_PRIVATE_KEY (private_key in an accounts file)"
+KEY_VERSION = "ALIPAY_KEY_VERSION (key_version in an accounts file)"
 STALE: Ms = 5 * MINUTE  #: an answer's time that is further off proves nothing, see jobs.evidence
 
 
@@ -121,7 +125,7 @@ def _untrusted(reply: Reply, account: Account, reason: Reason) -> Check:
         case Reason.KEY_VERSION:
             theirs = _version_of(reply)
             seen = f"the gateway signs with its key version {theirs}, we know {known}"
-            fix = f"add {theirs}=KEY from the gateway's dashboard to ALIPAY_PUBLIC_KEYS"
+            fix = f"add {theirs}=KEY from the gateway's dashboard to {PUBLIC_KEYS}"
             return failed(WHAT, seen, fix)
         case Reason.SIG_MISMATCH | Reason.SIG_SYNTAX:
             seen = (
@@ -129,7 +133,7 @@ def _untrusted(reply: Reply, account: Account, reason: Reason) -> Check:
             )
             fix = (
                 "copy the gateway's public key for this client id from its dashboard into"
-                " ALIPAY_PUBLIC_KEYS; if it is the same, a proxy alters answers"
+                f" {PUBLIC_KEYS}; if it is the same, a proxy alters answers"
             )
             return failed(WHAT, seen, fix)
         case Reason.CLIENT_ID:
@@ -176,12 +180,12 @@ def _world(account: Account) -> str:
 
 _SIGNATURE = (
     "our signature does not match the public key that is uploaded there",
-    "upload the public half of ALIPAY_PRIVATE_KEY to the gateway's dashboard, as version"
+    f"upload the public half of {PRIVATE_KEY} to the gateway's dashboard, as version"
     " {a.key_version}; the line `keys` shows its SHA-256",
 )
 _VERSION = (
     "it has no key of ours with version {a.key_version}",
-    "set ALIPAY_KEY_VERSION to the version that the dashboard shows for our key",
+    f"set {KEY_VERSION} to the version that the dashboard shows for our key",
 )
 _CLIENT = (
     "the client id {a.client_id} is not known there",

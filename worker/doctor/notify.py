@@ -168,7 +168,7 @@ _HALF_WAY = {
     ),
     Reason.KEY_VERSION: (
         "does not know this version of the gateway's key",
-        "give receiver and worker the same ALIPAY_PUBLIC_KEYS",
+        "give receiver and worker the same ALIPAY_PUBLIC_KEYS, or the same accounts file",
     ),
     Reason.METHOD: (
         "a proxy turns POST into another method",

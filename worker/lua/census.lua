@@ -53,7 +53,7 @@ for i = 1, #page[2], 2 do
   if tracked then note(group.oldest, tracked, id) elseif status ~= '' and #group.timeless < most then table.insert(group.timeless, id) end
   local waits = status == 'pending' or status == 'cancelling'
   if waits and tracked then count_age(now - tracked) end
-  if waits and closing and now - closing > after then overdue = overdue + 1 end
+  if waits and closing and now - math.max(closing, tracked or 0) > after then overdue = overdue + 1 end
 end
 
 local counts, old = {}, {}

@@ -8,13 +8,14 @@ local after, offset, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV
 local most, lines = tonumber(ARGV[6]), tonumber(ARGV[7])
 local now = now_ms()
 
--- How long a payment is past its closing time, where that is too long. A key of another type is no
--- payment, and must not hide the others: hence pcall.
+-- How long a payment is past its closing time, where we have had too long to end it: one that was
+-- tracked late gets its time from then on. A key of another type is no payment, and must not hide the
+-- others: hence pcall.
 local function overdue(id)
-  local found = redis.pcall('HMGET', ARGV[1] .. id, 'status', 'closingTime')
+  local found = redis.pcall('HMGET', ARGV[1] .. id, 'status', 'closingTime', 'trackedAt')
   local waits = found[1] == 'pending' or found[1] == 'cancelling'
-  local past = now - (tonumber(found[2]) or 0)
-  return waits and past > after and past
+  local closing, tracked = tonumber(found[2]) or 0, tonumber(found[3]) or 0
+  return waits and now - math.max(closing, tracked) > after and now - closing
 end
 
 if offset == 0 then -- what has ended since, or may take longer, is stuck no more
