@@ -105,7 +105,7 @@ calls = st.one_of(
         st.just("stuck"),
         st.fixed_dictionaries(
             {
-                "after": st.sampled_from([0, 0, 200_000]),
+                "after": st.sampled_from([0, 0, 50_000, 200_000]),
                 "offset": st.sampled_from([0, 0, 1]),
                 "count": st.integers(1, 3),
                 "most": st.integers(0, 2),
@@ -115,7 +115,9 @@ calls = st.one_of(
     st.tuples(st.just("told"), st.fixed_dictionaries({"id": ids})),
     st.tuples(
         st.just("census"),
-        st.fixed_dictionaries({"after": st.sampled_from([0, 200_000]), "most": st.integers(0, 2)}),
+        st.fixed_dictionaries(
+            {"after": st.sampled_from([0, 50_000, 200_000]), "most": st.integers(0, 2)}
+        ),
     ),
     st.tuples(
         st.just("hours"),
@@ -318,7 +320,7 @@ class Pair:
             "expect": expect[said["expect"]],
             "fields": ["status", said["status"], "closingTime", str(now + said["closing"])]
             + ["version", version, "schema", str(said["schema"])]
-            + ["trackedAt", str(now + said["closing"] * len(key) // 4)],
+            + ["trackedAt", str(now + said["closing"] // 4)],
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "type", text, "data", "{}"] for text in said["events"]],
@@ -459,6 +461,7 @@ def check(runner: asyncio.Runner, url: str, history: Sequence[Call]) -> None:
 @example(
     history=[
         ("save", NEW_AND_OVERDUE | {"entries": [{"source": "a", "what": "b", "detail": "a"}] * 3}),
+        ("stuck", {"after": 50_000, "offset": 0, "count": 3, "most": 2}),
         ("stuck", {"after": 0, "offset": 0, "count": 3, "most": 2}),
         ("told", {"id": "c:1"}),
         ("stuck", {"after": 0, "offset": 0, "count": 3, "most": 2}),
@@ -472,6 +475,7 @@ def check(runner: asyncio.Runner, url: str, history: Sequence[Call]) -> None:
         ("save", NEW_AND_OVERDUE | {"id": "d:1", "closing": 100_000, "at": "never"}),
         ("meddle", {"id": "d:1", "what": "expire"}),
         ("census", {"after": 0, "most": 1}),
+        ("census", {"after": 50_000, "most": 1}),
     ]
 )
 @example(
