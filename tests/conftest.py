@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from tests.collected import COLLECTED
 from tests.keys import CLIENT_ID, private_key, public_key
 from worker import logs, secrecy
 from worker.embedded import embedded_server
@@ -23,6 +24,56 @@ from worker.values import LogFormat, LogLevel
 hypothesis.settings.register_profile("fewer", max_examples=25)
 
 GIVEN = os.environ.get("TEST_REDIS_URL", "")
+
+#: Their tests reach every branch of the modules that the Makefile names in COVERED.
+MEASURED = {
+    "test_audit",
+    "test_client",
+    "test_commands",
+    "test_currencies",
+    "test_evidence",
+    "test_follow",
+    "test_gateway",
+    "test_imports",
+    "test_messages",
+    "test_next_try",
+    "test_outcome",
+    "test_outcomes",
+    "test_payment",
+    "test_readings",
+    "test_receiver",
+    "test_records",
+    "test_resolve",
+    "test_schedule",
+    "test_signature",
+    "test_step",
+    "test_story",
+    "test_stuck",
+    "test_submission",
+    "test_submit",
+    "test_sweep",
+    "test_turn",
+}
+
+#: Their tests start processes, which each Python does in its own way.
+PROCESSES = {
+    "test_code_from_data",
+    "test_http_server",
+    "test_main",
+    "test_stop",
+    "test_times",
+    "test_worker_process",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    session.stash[COLLECTED] = {item.nodeid.partition("[")[0] for item in items}
+    for item in items:
+        if item.path.stem in MEASURED:
+            item.add_marker("measured")
+        if item.path.stem in PROCESSES:
+            item.add_marker("processes")
 
 
 @pytest.fixture(scope="session", autouse=True)
