@@ -2,9 +2,8 @@
 PYTHONS ?= 3.11 3.12 3.13
 # Passed on: make demo ARGS="--payments 400 --json", make test ARGS="tests/test_settings.py -x"
 ARGS ?=
-# More than cores: most tests wait for something, the long ones most of all.
+# Twice as many as cores: most tests wait for something.
 PYTEST = -n 4 $(ARGS)
-LONG = -n 6 $(ARGS)
 FEWER = --hypothesis-profile=fewer
 # pytest's exit code for no tests: ARGS may have chosen only long ones, or none of them.
 NONE_IS_FINE = $(if $(ARGS),|| test $$? = 5)
@@ -135,7 +134,7 @@ measured-on-%: $$(call venv,$$*)/test-installed
 
 others-on-%: $$(call venv,$$*)/test-installed
 	@echo "--- Python $*: the others, and the long ones ---"
-	@$(<D)/bin/python -m pytest -m 'once or not measured' $(LONG) | tee -a $(<D)/pytest.log $(NONE_IS_FINE)
+	@$(<D)/bin/python -m pytest -m 'once or not measured' $(PYTEST) | tee -a $(<D)/pytest.log $(NONE_IS_FINE)
 
 # Not part of make test: which branches of everything the tests reach.
 coverage: .venv/test-installed

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -55,6 +56,9 @@ MEASURED = {
     "test_turn",
 }
 
+#: How a file says that all of its tests are.
+ONCE = "\npytestmark = pytest.mark.once"
+
 #: Their tests start processes, which each Python does in its own way.
 PROCESSES = {
     "test_code_from_data",
@@ -64,6 +68,16 @@ PROCESSES = {
     "test_times",
     "test_worker_process",
 }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that `-m` leaves out whole is not read, as reading all takes long, measured longer."""
+    chosen: str = config.getoption("markexpr")
+    if collection_path.suffix != ".py" or not collection_path.stem.startswith("test_"):
+        return None
+    if chosen.startswith("measured"):
+        return collection_path.stem not in MEASURED or None
+    return (chosen.startswith("not once") and ONCE in collection_path.read_text("utf-8")) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

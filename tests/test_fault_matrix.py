@@ -35,7 +35,8 @@ def test_every_test_that_is_named_is_collected_under_that_name(
     request: pytest.FixtureRequest,
 ) -> None:
     named = {f"tests/{test}" for row in MATRIX for test in row.tests}
-    missing = named - request.session.stash[COLLECTED]
+    collected: set[str] = request.session.stash[COLLECTED]
+    missing = named - collected
     assert missing - _collected({test.partition("::")[0] for test in missing}) == set()
 
 
