@@ -10,11 +10,14 @@ NONE_IS_FINE = $(if $(ARGS),|| test $$? = 5)
 # Whose branches the tests must cover completely: what decides, and what believes.
 COVERED := jobs/*,worker/signature.py,worker/messages.py,worker/requests.py,worker/strict_json.py,worker/times.py
 
+# Container images often forbid what each test process would then do again: compile every test file.
+export PYTHONDONTWRITEBYTECODE :=
+
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean simulate simulate-mutants chaos failover fuzz outage mutate bench bench-schedule
+.PHONY: help demo test coverage lint format lock clean simulate simulate-mutants chaos failover fuzz import-killed outage mutate bench bench-schedule
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -33,7 +36,8 @@ help:
 	@echo "make test     lint, then test on each of Python $(PYTHONS) that is here"
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
-	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, outage, mutate: see docs/reliability.md"
+	@echo "make coverage which branches of everything the tests reach"
+	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, import-killed, outage, mutate: see docs/reliability.md"
 	@echo "make bench    what a receiver, a worker and Redis carry on this machine"
 	@echo "make bench-schedule   when to ask: lag and inquiries beside other schedules"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
@@ -90,6 +94,11 @@ SEED ?= 1
 fuzz: .venv/test-installed
 	@.venv/bin/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
 
+# A list of payments is imported; the import is killed half-way and run again. make test takes fewer.
+PAYMENTS ?= 100000
+import-killed: .venv/test-installed
+	@IMPORTED=$(PAYMENTS) .venv/bin/python -m pytest -q -k killed_half_way tests/test_adopt_whole.py
+
 # Real processes, killed at random. SERVER=/usr/bin/redis-server takes another server than the wheel's.
 SECONDS ?= 120
 SERVER ?=
@@ -105,24 +114,35 @@ format: .venv/test-installed
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-# The first Python also measures which branches the tests reach, and runs what no Python changes:
-# that is long, and measuring would make it longer.
+# The first Python runs everything, and measures the branches of what decides and believes, in the
+# tests of just that: measuring doubles the time of any test. The last Python runs all but what no
+# Python changes. One between them differs from both in its event loop and its processes alone: the
+# language that it has, the last has too, and what was removed from it, the first had.
+BETWEEN = $(filter-out $(firstword $(FOUND)) $(lastword $(FOUND)),$(FOUND))
+HERE = not once$(if $(filter $*,$(BETWEEN)), and (asyncio or processes))
+
 .SECONDEXPANSION:
 tests-on-%: $$(call venv,$$*)/test-installed
 	@echo "--- Python $* ---"
-	@$(if $(filter $*,$(firstword $(FOUND))),$(MAKE) covered-tests-on-$* once-on-$*,\
-		$(<D)/bin/python -m pytest -m 'not once' $(FEWER) $(PYTEST) | tee $(<D)/pytest.log $(NONE_IS_FINE))
+	@$(if $(filter $*,$(firstword $(FOUND))),$(MAKE) measured-on-$* others-on-$*,\
+		$(<D)/bin/python -m pytest -m '$(HERE)' $(FEWER) $(PYTEST) | tee $(<D)/pytest.log $(NONE_IS_FINE))
 
-once-on-%: $$(call venv,$$*)/test-installed
-	@echo "--- Python $*: the long tests ---"
-	@$(<D)/bin/python -m pytest -m once $(PYTEST) | tee -a $(<D)/pytest.log $(NONE_IS_FINE)
-
-covered-tests-on-%: $$(call venv,$$*)/test-installed
-	@rm -f .coverage .coverage.*
-	@$(<D)/bin/python -m coverage run -m pytest -m 'not once' $(PYTEST) | tee $(<D)/pytest.log $(NONE_IS_FINE)
+measured-on-%: $$(call venv,$$*)/test-installed
+	@$(call measure,measured and not once) | tee $(<D)/pytest.log $(NONE_IS_FINE)
 	@$(<D)/bin/python -m coverage combine -q
-	@$(<D)/bin/python -m coverage report
 	@$(if $(ARGS),,$(<D)/bin/python -m coverage report --include='$(COVERED)' --fail-under=100)
+
+others-on-%: $$(call venv,$$*)/test-installed
+	@echo "--- Python $*: the others, and the long ones ---"
+	@$(<D)/bin/python -m pytest -m 'once or not measured' $(PYTEST) | tee -a $(<D)/pytest.log $(NONE_IS_FINE)
+
+# Not part of make test: which branches of everything the tests reach.
+coverage: .venv/test-installed
+	@$(call measure,not once)
+	@.venv/bin/python -m coverage combine -q
+	@.venv/bin/python -m coverage report
+
+measure = rm -f .coverage .coverage.*; $(<D)/bin/python -m coverage run -m pytest -m '$(1)' $(PYTEST)
 
 .venv/demo-installed: requirements-demo.lock pyproject.toml
 	@.ci/install .venv $< $(or $(call python,$(MAIN)),$(python3))

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from tests.collected import COLLECTED
 from tests.keys import CLIENT_ID, private_key, public_key
 from worker import logs, secrecy
 from worker.embedded import embedded_server
@@ -23,6 +25,69 @@ from worker.values import LogFormat, LogLevel
 hypothesis.settings.register_profile("fewer", max_examples=25)
 
 GIVEN = os.environ.get("TEST_REDIS_URL", "")
+
+#: Their tests reach every branch of the modules that the Makefile names in COVERED.
+MEASURED = {
+    "test_audit",
+    "test_client",
+    "test_commands",
+    "test_currencies",
+    "test_evidence",
+    "test_follow",
+    "test_gateway",
+    "test_imports",
+    "test_messages",
+    "test_next_try",
+    "test_outcome",
+    "test_outcomes",
+    "test_payment",
+    "test_readings",
+    "test_receiver",
+    "test_records",
+    "test_resolve",
+    "test_schedule",
+    "test_signature",
+    "test_step",
+    "test_story",
+    "test_stuck",
+    "test_submission",
+    "test_submit",
+    "test_sweep",
+    "test_turn",
+}
+
+#: How a file says that all of its tests are.
+ONCE = "\npytestmark = pytest.mark.once"
+
+#: Their tests start processes, which each Python does in its own way.
+PROCESSES = {
+    "test_code_from_data",
+    "test_http_server",
+    "test_main",
+    "test_stop",
+    "test_times",
+    "test_worker_process",
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that `-m` leaves out whole is not read, as reading all takes long, measured longer."""
+    chosen: str = config.getoption("markexpr")
+    if collection_path.suffix != ".py" or not collection_path.stem.startswith("test_"):
+        return None
+    if chosen.startswith("measured"):
+        return collection_path.stem not in MEASURED or None
+    return (chosen.startswith("not once") and ONCE in collection_path.read_text("utf-8")) or None
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    session.stash[COLLECTED] = {item.nodeid.partition("[")[0] for item in items}
+    for item in items:
+        if item.path.stem in MEASURED:
+            item.add_marker("measured")
+        if item.path.stem in PROCESSES:
+            item.add_marker("processes")
 
 
 @pytest.fixture(scope="session", autouse=True)

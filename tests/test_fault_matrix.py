@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import hostile
+from tests.collected import COLLECTED
 from tests.fault_matrix import BEGIN, END, MATRIX, PAGE, Row, short, table, with_table, written
 from tests.hostile import answers
 from tests.simulation.mutants import MUTANTS
@@ -34,12 +35,13 @@ def test_every_test_that_is_named_is_collected_under_that_name(
     request: pytest.FixtureRequest,
 ) -> None:
     named = {f"tests/{test}" for row in MATRIX for test in row.tests}
-    missing = named - {_function(item.nodeid) for item in request.session.items}
+    collected: set[str] = request.session.stash[COLLECTED]
+    missing = named - collected
     assert missing - _collected({test.partition("::")[0] for test in missing}) == set()
 
 
 def _collected(files: set[str]) -> set[str]:
-    """The tests in files that this run was not given, or had some left out of."""
+    """The tests in files that this run was not given."""
     there = sorted(file for file in files if (ROOT / file).exists())
     if not there:
         return set()
