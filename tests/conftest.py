@@ -21,8 +21,14 @@ from worker.embedded import embedded_server
 from worker.mock_gateway import MockConfig, RunningMock, start
 from worker.values import LogFormat, LogLevel
 
+#: A busy machine is no fault of ours: nothing fails for being slow.
+PATIENT = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("patient", PATIENT)
 #: For each Python but the first, which has looked at many.
-hypothesis.settings.register_profile("fewer", max_examples=25)
+hypothesis.settings.register_profile("fewer", PATIENT, max_examples=25)
+hypothesis.settings.load_profile("patient")
 
 GIVEN = os.environ.get("TEST_REDIS_URL", "")
 

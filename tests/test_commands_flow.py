@@ -28,7 +28,7 @@ from tests.fakes import (
     track,
 )
 
-SOON: Ms = 200
+SOON: Ms = 2_000
 ABOUT = {"client_id": CLIENT, "payment_request_id": REQUEST}
 
 

@@ -36,7 +36,7 @@ from tests.fakes import (
     track,
 )
 
-SOON: Ms = 200
+SOON: Ms = 2_000
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ CANCELLED = {
     "paymentId": "2026order-1",
 }
 SANDBOX = "/ams/sandbox/api/v1/payments/"
-TIMEOUT = 300
+TIMEOUT = 1_500
 
 
 @pytest.fixture

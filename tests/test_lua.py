@@ -28,7 +28,7 @@ from worker.keys import Keys
 from worker.scripts import Confirm, NotDurable, Scripts
 from worker.store import Store
 
-SOON: Ms = 200
+SOON: Ms = 2_000
 ON_DISK = Confirm(("WAITAOF", 1, 0, 3000), 1)
 
 

@@ -34,7 +34,7 @@ from worker.scripts import Confirm, NotDurable
 from worker.store import HEARD_TTL, Store, read_mail, write_mail
 
 RETENTION: Ms = 35 * DAY
-SOON: Ms = 200  #: what a few round trips may take, and more
+SOON: Ms = 2_000  #: what a few round trips may take, and more
 
 
 @pytest.fixture

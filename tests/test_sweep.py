@@ -13,7 +13,7 @@ from tests.fakes import CLIENT, KEY, PAID, Bench, notification, open_bench, trac
 from worker import store
 from worker.store import SWEEP_GRACE
 
-SOON: Ms = 200
+SOON: Ms = 2_000
 
 
 @pytest.fixture
