@@ -39,12 +39,6 @@ LEFT_OUT = [
     "tests/test_hostile.py::test_many_at_once_are_all_answered",
 ]
 
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis")
-
-#: What is drawn by chance, or tries every combination there is, would take most of the time, and
-#: kill by luck: the table and the stories must do without.
-SLOW = "tests/test_payment.py::test_every_combination_can_be_decided_and_keeps_the_plain_promises"
-
 CONFIG = """
 [tool.mutmut]
 source_paths = ["jobs", "worker"]
