@@ -96,7 +96,7 @@ SERVER ?=
 chaos: .venv/test-installed
 	@.venv/bin/python -m tests.chaos --seconds $(SECONDS) $(if $(SERVER),--server $(SERVER)) $(ARGS)
 
-# Plant small faults and see that tests notice: make mutate MODULE=jobs/payment.py, or all three.
+# Plant small faults and see that tests notice: make mutate MODULE=jobs/payment.py, or all four.
 MODULE ?=
 mutate: .venv-mutate/installed
 	@.venv-mutate/bin/python -m tests.mutation $(MODULE)

@@ -23,11 +23,16 @@ ROOT = Path(__file__).parent.parent.parent
 EXPLAINED = Path(__file__).with_name("explained.toml")
 LEAST = 95.0
 
-#: The modules that decide, believe and keep, each with the tests that pin it down.
+#: The modules that decide, let in, believe and keep, each with the tests that pin it down.
 TESTS = {
     "worker/signature.py": ["tests/test_signature.py"],
     "jobs/payment.py": ["tests/test_payment.py", "tests/test_turn.py", "tests/test_evidence.py"],
     "worker/receiver.py": ["tests/test_receiver.py", "tests/test_hostile.py"],
+    "worker/http_server.py": [
+        "tests/test_http_server.py",
+        "tests/test_receiver.py",
+        "tests/test_hostile.py",
+    ],
 }
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis")

@@ -60,8 +60,8 @@ def not_called(node: cst.Call) -> Iterator[cst.BaseExpression]:
         yield node.func.value
     elif isinstance(node.func, cst.Name) and node.args and not node.args[0].star:
         value = node.args[0].value
-        lines = isinstance(value, cst.ConcatenatedString) and not value.lpar  # perhaps of several
-        yield _in_brackets(value) if lines else value
+        bare = isinstance(value, cst.ConcatenatedString | cst.GeneratorExp) and not value.lpar
+        yield _in_brackets(value) if bare else value  # the call's own held it together
 
 
 def _in_brackets(value: cst.BaseExpression) -> cst.BaseExpression:
