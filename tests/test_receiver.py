@@ -237,6 +237,18 @@ async def test_behind_a_proxy_the_paths_that_the_gateway_called_are_believed_and
     assert reply and reply.status == status
 
 
+def test_the_paths_of_an_account_hold_for_it_alone() -> None:
+    own = {"B": {"notify_path": "/b", "notify_signed_paths": ("/was/b",)}, "C": {}}
+    trust = Trust(keys={}, path="/a", signed_paths=("/was/a",), own=own)
+    assert [trust.path_of(client_id) for client_id in "ABC"] == ["/a", "/b", "/a"]
+    signed = [trust.signed_paths_of(client_id) for client_id in "ABC"]
+    assert signed == [("/was/a",), ("/was/b",), ("/was/a",)]
+    assert [path for path in ("/a", "/b", "/was/a", "/c", "") if trust.listens_on(path)] == [
+        "/a",
+        "/b",
+    ]
+
+
 # Refused
 
 
@@ -422,6 +434,7 @@ def test_the_time_that_a_request_took_is_told_in_milliseconds(log_lines: list[Ev
     request = make_mocked_request("POST", "/notify")
     Visit(request, started=time.monotonic() - 1000).tell("notification.accepted")
     assert 1_000_000 <= log_lines[0]["ms"] < 1_000_900
+    assert isinstance(log_lines[0]["ms"], float), "to a tenth"
 
 
 # Again, and of other kinds

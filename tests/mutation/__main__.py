@@ -26,7 +26,12 @@ LEAST = 95.0
 #: The modules that decide, let in, believe and keep, each with the tests that pin it down.
 TESTS = {
     "worker/signature.py": ["tests/test_signature.py"],
-    "jobs/payment.py": ["tests/test_payment.py", "tests/test_turn.py", "tests/test_evidence.py"],
+    "jobs/payment.py": [
+        "tests/test_payment.py",
+        "tests/test_turn.py",
+        "tests/test_evidence.py",
+        "tests/test_submit.py",
+    ],
     "worker/receiver.py": ["tests/test_receiver.py", "tests/test_hostile.py"],
     "worker/http_server.py": [
         "tests/test_http_server.py",

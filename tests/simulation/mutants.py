@@ -73,9 +73,6 @@ class Mutant:
     plant: Callable[[], AbstractContextManager[Any]]
     shape: Shape | None = None
     scenario: str = "any"
-    first: int = (
-        0  #: where to begin: one that takes a whole campaign is looked for where it was seen
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -755,7 +752,12 @@ MUTANTS: tuple[Mutant, ...] = (
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
-    Mutant("late_answer_taken_for_a_new_one", swap(Store, "latest", Store.now), first=677_000),
+    Mutant(
+        "late_answer_taken_for_a_new_one",
+        swap(Store, "latest", Store.now),
+        frozen_in_mid_cancel,
+        "frozen_in_mid_cancel",
+    ),
     # Paying
     Mutant(
         "pays_with_another_request",
@@ -833,7 +835,7 @@ SEEDS: dict[str, int] = {
     "money_after_the_end_ignored": 53,
     "emergency_brake_ignored": 6,
     "cancel_sent_after_a_long_freeze": 1931,
-    "late_answer_taken_for_a_new_one": 677398,
+    "late_answer_taken_for_a_new_one": 1931,
     "pays_with_another_request": 1,
     "silent_pay_is_refused": 4,
     "refused_pay_is_failed_unasked": 90,
