@@ -35,7 +35,7 @@ from tests.servers import (
     receiving,
     send,
 )
-from worker import connect, http_server, receiver
+from worker import connect, deliveries, http_server, receiver
 from worker.events import EVENTS
 from worker.keys import Keys
 from worker.messages import ACK
@@ -43,7 +43,7 @@ from worker.receiver import REFUSALS, Trust, Visit, start_receiver
 from worker.receiving import tls_context
 from worker.scripts import Confirm
 from worker.signature import Reason
-from worker.store import Store
+from worker.store import Store, digest
 from worker.values import Durability, Persistence
 
 PATH = "/merchant/notify"  #: of the vectors
@@ -246,6 +246,21 @@ def test_the_paths_of_an_account_hold_for_it_alone() -> None:
     assert [path for path in ("/a", "/b", "/was/a", "/c", "") if trust.listens_on(path)] == [
         "/a",
         "/b",
+    ]
+
+
+@pytest.mark.parametrize("forwards", [(), (CLIENT_ID,)])
+async def test_what_is_to_be_passed_on_is_written_down_as_it_came(
+    store: Store, redis: Redis, forwards: tuple[str, ...]
+) -> None:
+    async with receiving(store, forwards=forwards) as port:
+        reply = await send(port, GENUINE.wire())
+    assert reply and reply.status == 200
+    lane = deliveries.forward_lane(CLIENT_ID, digest(BODY))
+    entries = await redis.lrange(store.keys.delivery(lane), 0, -1)  # type: ignore[misc]
+    waiting = list(map(deliveries.read, entries))
+    assert [(each.about, each.body, each.headers) for each in waiting] == [
+        ("order-1", BODY, GENUINE.headers) for _ in forwards
     ]
 
 

@@ -169,7 +169,8 @@ class Trial:
             print(f"\n{name}: {self.verdicts[name]}", flush=True)
 
 
-def main(module: str, *tests: str) -> None:
+def main(module: str, only: str, *tests: str) -> None:
+    """Try those whose name contains `only`; all of them if it is empty."""
     mutation_operators[:] = [*mutation_operators, *OURS]
     Path("mutants").mkdir()
     copy_src_dir()
@@ -177,7 +178,7 @@ def main(module: str, *tests: str) -> None:
     setup_source_paths()
     create_mutants(1)
     meta = json.loads(Path(f"mutants/{module}.meta").read_text("utf-8"))
-    trial = Trial(list(meta["exit_code_by_key"]))
+    trial = Trial([name for name in meta["exit_code_by_key"] if only in name])
     os.chdir("mutants")
     quiet = ["-q", "-s", "--tb=native", "-p", "no:cacheprovider"]  # native: reads no source
     pytest.main(["--rootdir=.", *quiet, *tests], plugins=[trial])
