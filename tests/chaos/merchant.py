@@ -31,14 +31,14 @@ CONFIRM_MS = 2000
 AGAIN_SECONDS = 0.2
 UNDER_WAY = 60  #: payments that have not ended: a slow machine gets no more at a time
 LIFE = (4.0, 8.0)  #: seconds that a buyer has to pay
-LIFE_SUBMITTED = (12.0, 18.0)  #: the same, and to make the order: no pay leaves in the last 3
+LIFE_SUBMITTED = (15.0, 25.0)  #: the same, and to make the order: no pay leaves in the last 3
 
 ENDS = (*FINAL, "unresolved.1")
 
 # How often the merchant does what is not simply to have a payment followed.
 NO_ORDER, REPORT, LATE_TRACK, TRACK_TWICE, OTHER_AMOUNT = 0.02, 0.04, 0.12, 0.10, 0.02
 SUBMIT, CALLBACK = 0.25, 0.5
-ODD_PAYS = 6  #: how much likelier it is that something befalls a pay than what the mix says
+ODD_PAYS = 15  #: how much likelier it is that something befalls a pay than what the mix says
 CANCEL, CANCEL_AS_PAID, RECHECK, FORGET = 0.04, 0.15, 0.06, 0.02
 PAID_BETWEEN = 0.4  #: most buyers pay when 30 % of the time has gone by
 
