@@ -249,6 +249,13 @@ def test_the_paths_of_an_account_hold_for_it_alone() -> None:
     ]
 
 
+async def test_the_path_that_the_gateway_called_may_be_an_accounts_own(store: Store) -> None:
+    post = notification(paid("order-1"), path="/notify", signed_path="/was/notify")
+    async with receiving(store, own={CLIENT_ID: {"notify_signed_paths": ("/was/notify",)}}) as port:
+        reply = await send(port, post.wire())
+    assert reply and reply.status == 200
+
+
 @pytest.mark.parametrize("forwards", [(), (CLIENT_ID,)])
 async def test_what_is_to_be_passed_on_is_written_down_as_it_came(
     store: Store, redis: Redis, forwards: tuple[str, ...]

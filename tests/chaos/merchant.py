@@ -31,7 +31,7 @@ CONFIRM_MS = 2000
 AGAIN_SECONDS = 0.2
 UNDER_WAY = 60  #: payments that have not ended: a slow machine gets no more at a time
 LIFE = (4.0, 8.0)  #: seconds that a buyer has to pay
-LIFE_SUBMITTED = (15.0, 25.0)  #: the same, and to make the order: no pay leaves in the last 3
+LIFE_SUBMITTED = (10.0, 16.0)  #: the same, and to make the order: no pay leaves in the last 3
 
 ENDS = (*FINAL, "unresolved.1")
 
@@ -139,6 +139,7 @@ class Merchant:
         await asyncio.sleep(rng.uniform(0.3, 3) if late and not submitted else 0)
         await self._begin(wish, VALUE)
         wish.tracked = True
+        life = min(life, LIFE[1])  # what else the merchant wants it wants as soon as of others
         for chance, wait, errand in (
             (TRACK_TWICE, 2 * life, partial(self._begin, wish, VALUE)),
             (OTHER_AMOUNT, life, partial(self._begin_otherwise, wish)),
