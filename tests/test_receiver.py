@@ -249,6 +249,15 @@ def test_the_paths_of_an_account_hold_for_it_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize(("path", "status"), [("/own", 200), ("/notify", 404)])
+async def test_an_account_with_a_path_of_its_own_is_believed_there_alone(
+    store: Store, path: str, status: int
+) -> None:
+    async with receiving(store, own={CLIENT_ID: {"notify_path": "/own"}}) as port:
+        reply = await send(port, notification(paid("order-1"), path=path).wire())
+    assert reply and reply.status == status
+
+
 async def test_the_path_that_the_gateway_called_may_be_an_accounts_own(store: Store) -> None:
     post = notification(paid("order-1"), path="/notify", signed_path="/was/notify")
     async with receiving(store, own={CLIENT_ID: {"notify_signed_paths": ("/was/notify",)}}) as port:
