@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from tests.chaos.__main__ import run
 from tests.chaos.cuts import REQUESTS, lives
+from tests.chaos.endpoint import Call
 from tests.chaos.killed import seconds_until_asked_again
 from tests.chaos.merchant import Seen, Wish
 from tests.chaos.proxy import Wire
@@ -81,8 +82,9 @@ def facts(**changed: Any) -> Facts:
     truth = Truth(payment_request_id="paid-1", status=Standing.PAID, amount=599, taken=599)
     right = Facts({"paid-1": wish}, {"paid-1": [event("succeeded")]}, {"paid-1": heard()}, {}, {})
     right = replace(right, truths={"paid-1": truth}, journal={"paid-1": [ACKED]})
+    published = changed.pop("published", Counter())
     given: dict[str, Any] = {name: {"paid-1": value} for name, value in changed.items()}
-    return replace(right, **given)
+    return replace(right, published=published, **given)
 
 
 def asked(**times: int) -> list[dict[str, Any]]:
@@ -92,6 +94,18 @@ def asked(**times: int) -> list[dict[str, Any]]:
 def wish(**changed: Any) -> Wish:
     return replace(facts().wishes["paid-1"], **changed)
 
+
+PAYS = [{"at": 500, "what": "pay", "detail": "p1"}] * 2
+MADE = [
+    replace(event("submitted"), data={"paymentId": "P1", "redirectUrl": "https://c/?p=P1"}),
+    event("succeeded", 2),
+]
+BOUGHT: dict[str, Any] = {
+    "journal": PAYS,
+    "seen": MADE,
+    "wishes": wish(submitted=True, callback=True, tries=1),
+}
+CALLED = [Call(e.id, "paid-1", e.seq, e.status) for e in MADE]
 
 WRONG = {
     "no record": ("lost", {"kept": heard(record={})}),
@@ -120,6 +134,46 @@ WRONG = {
         "wrong",
         {"journal": asked(inquiry=5_000, cancel=6_100), "seen": [event("succeeded", at=9_000)]},
     ),
+    "paid for and only to be followed": ("wrong", {"journal": PAYS[:1]}),
+    "two requests to pay": (
+        "doubled",
+        {"journal": [PAYS[0], PAYS[0] | {"detail": "p2"}], "wishes": wish(submitted=True)},
+    ),
+    "submitted and never asked for": ("wrong", {"wishes": wish(submitted=True), "seen": MADE}),
+    "the cashier of another order": (
+        "wrong",
+        {
+            "journal": PAYS,
+            "wishes": wish(submitted=True, tries=1),
+            "seen": [replace(MADE[0], data={**MADE[0].data, "paymentId": "P2"}), MADE[1]],
+        },
+    ),
+    "the cashier told twice": (
+        "doubled",
+        {
+            "journal": PAYS,
+            "wishes": wish(submitted=True, tries=1),
+            "seen": MADE,
+            "published": Counter({MADE[0].id: 2}),
+        },
+    ),
+    "not called back": ("lost", {"wishes": wish(callback=True)}),
+    "called back unasked": ("wrong", {"called": CALLED[1:]}),
+    "called back out of order": (
+        "wrong",
+        BOUGHT | {"called": CALLED[::-1]},
+    ),
+    "called back and never told": (
+        "wrong",
+        {"wishes": wish(callback=True), "called": [*CALLED[1:], replace(CALLED[1], id="x", seq=3)]},
+    ),
+    "called back with two meanings": (
+        "wrong",
+        {
+            "wishes": wish(callback=True),
+            "called": [CALLED[1], replace(CALLED[1], status="failed")],
+        },
+    ),
     "a cancel in report mode": (
         "wrong",
         {"journal": asked(inquiry=6_000, cancel=6_100), "wishes": wish(report=True)},
@@ -146,6 +200,21 @@ def test_a_cancel_that_is_allowed_is_not_blamed(changed: dict[str, Any]) -> None
     assert judge(facts(**{"seen": told_later, **changed})) == []
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        BOUGHT | {"wishes": wish(submitted=True, tries=1)},
+        BOUGHT | {"called": CALLED},
+        BOUGHT | {"called": [CALLED[0], *CALLED]},
+        BOUGHT | {"called": CALLED[:1], "kept": heard(to_call=frozenset({MADE[1].id}))},
+        {"journal": asked(refused=900, cancel=1_000), "seen": [event("succeeded", at=90_000)]},
+    ],
+    ids=["paid once", "called back", "called back twice", "waits", "a cancel after a refused pay"],
+)
+def test_what_a_submit_and_callbacks_may_do_is_not_blamed(changed: dict[str, Any]) -> None:
+    assert judge(facts(**changed)) == []
+
+
 @pytest.mark.parametrize(("kind", "changed"), WRONG.values(), ids=WRONG)
 def test_what_must_never_be_is_found(kind: str, changed: dict[str, Any]) -> None:
     assert kind in {finding.kind for finding in judge(facts(**changed))}
@@ -157,6 +226,7 @@ def test_what_must_never_be_is_found(kind: str, changed: dict[str, Any]) -> None
         ('{"event": "payment.final", "level": "info"}', False),
         ('{"event": "payment.alarmed", "level": "error"}', False),
         ('{"event": "payment.final", "level": "info", "undeclared": 1}', True),
+        ('{"event": "delivery.failed", "level": "warning"}', False),
         ('{"event": "job.failed", "level": "error"}', True),
         ('{"event": "log.unregistered", "level": "error"}', True),
         ('{"event": "account.unknown", "level": "error"}', True),

@@ -12,9 +12,8 @@ import pytest
 
 from tests.servers import process, reconciler, wait_until
 from worker import demo, embedded
-from worker.demo import Line
+from worker.demo import PLAYED, Line
 from worker.embedded import NoServer
-from worker.mock_gateway import SCENARIOS
 
 LINE = Line(
     id="paid-1",
@@ -23,6 +22,8 @@ LINE = Line(
     status="succeeded",
     why="",
     learned_by="notification",
+    pays=0,
+    requests=0,
     inquiries=2,
     cancels=0,
     seconds=3.0,
@@ -67,11 +68,13 @@ def test_every_scenario_ends_at_least_twice_as_the_gateways_ledger_says(tmp_path
         said = json.loads(running.stdout())
     assert running.said == ""
     played = Counter(row["scenario"] for row in said["payments"])
-    assert set(played) == set(SCENARIOS)
+    assert set(played) == set(PLAYED)
     assert min(played.values()) >= 2
     assert said["wrong"] == 0
     for row in said["payments"]:
         assert (row["right"], row["agree"], row["ended"]) == (True, "yes", row["expected"])
+    lost = [row for row in said["payments"] if row["scenario"] == "pay_unknown"]
+    assert {row["pays"] for row in lost} == {3}, "answered U, made but lost, answered"
     assert said["seconds"] < 60
     assert nothing_is_left(pids, tmp_path)
 
@@ -147,6 +150,9 @@ def test_without_a_server_to_start_it_says_what_to_install(
         (replace(LINE, told=("succeeded", "succeeded")), False),
         (replace(LINE, told=("cancelled", "succeeded")), False),
         (replace(LINE, told=("cancelled",)), False),
+        (replace(LINE, pays=3, requests=1, told=("submitted", "succeeded")), True),
+        (replace(LINE, pays=3, requests=2, told=("submitted", "succeeded")), False),
+        (replace(LINE, pays=1, requests=1, told=("submitted", "submitted", "succeeded")), False),
         (replace(LINE, expected="unresolved", status="unresolved", told=("unresolved.1",)), True),
         (replace(LINE, expected="unresolved", status="unresolved", told=()), False),
         (
@@ -157,7 +163,7 @@ def test_without_a_server_to_start_it_says_what_to_install(
         ),
     ],
 )
-def test_a_payment_is_right_if_it_ended_so_is_true_and_was_told_once(
+def test_a_payment_is_right_if_it_ended_so_is_true_and_was_paid_and_told_once(
     line: Line, right: bool
 ) -> None:
     assert line.right == right
@@ -174,3 +180,17 @@ def test_what_is_wrong_is_said_for_people_and_for_scripts(
     demo._show([LINE, wrong], 20.4, as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert (said["wrong"], [row["right"] for row in said["payments"]]) == (1, [True, False])
+
+
+def test_the_readme_shows_the_demo_as_it_is() -> None:
+    """Its columns, each scenario with its end, and how many payments there are."""
+    readme = (Path(demo.__file__).parent.parent / "README.md").read_text("utf-8")
+    shown = readme.partition("$ make demo\n")[2].partition("```")[0].splitlines()
+    heading, *rows = shown[: shown.index("...")]
+    assert re.split("  +", heading) == list(demo._as_row(LINE))
+    column = heading.index("ended")
+    ends = {row.split()[0]: row[column:].split()[0] for row in rows}
+    assert ends == {f"{name}-1": row.expects for name, row in PLAYED.items()}
+    assert all(row.endswith(" yes") for row in rows)
+    count = 2 * len(PLAYED)
+    assert shown[-1].startswith(f"{count} of {count} payments ended as the gateway's ledger says")

@@ -35,7 +35,7 @@ from tests.servers import (
     receiving,
     send,
 )
-from worker import connect, http_server, receiver
+from worker import connect, deliveries, http_server, receiver
 from worker.events import EVENTS
 from worker.keys import Keys
 from worker.messages import ACK
@@ -43,7 +43,7 @@ from worker.receiver import REFUSALS, Trust, Visit, start_receiver
 from worker.receiving import tls_context
 from worker.scripts import Confirm
 from worker.signature import Reason
-from worker.store import Store
+from worker.store import Store, digest
 from worker.values import Durability, Persistence
 
 PATH = "/merchant/notify"  #: of the vectors
@@ -237,6 +237,49 @@ async def test_behind_a_proxy_the_paths_that_the_gateway_called_are_believed_and
     assert reply and reply.status == status
 
 
+def test_the_paths_of_an_account_hold_for_it_alone() -> None:
+    own = {"B": {"notify_path": "/b", "notify_signed_paths": ("/was/b",)}, "C": {}}
+    trust = Trust(keys={}, path="/a", signed_paths=("/was/a",), own=own)
+    assert [trust.path_of(client_id) for client_id in "ABC"] == ["/a", "/b", "/a"]
+    signed = [trust.signed_paths_of(client_id) for client_id in "ABC"]
+    assert signed == [("/was/a",), ("/was/b",), ("/was/a",)]
+    assert [path for path in ("/a", "/b", "/was/a", "/c", "") if trust.listens_on(path)] == [
+        "/a",
+        "/b",
+    ]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/own", 200), ("/notify", 404)])
+async def test_an_account_with_a_path_of_its_own_is_believed_there_alone(
+    store: Store, path: str, status: int
+) -> None:
+    async with receiving(store, own={CLIENT_ID: {"notify_path": "/own"}}) as port:
+        reply = await send(port, notification(paid("order-1"), path=path).wire())
+    assert reply and reply.status == status
+
+
+async def test_the_path_that_the_gateway_called_may_be_an_accounts_own(store: Store) -> None:
+    post = notification(paid("order-1"), path="/notify", signed_path="/was/notify")
+    async with receiving(store, own={CLIENT_ID: {"notify_signed_paths": ("/was/notify",)}}) as port:
+        reply = await send(port, post.wire())
+    assert reply and reply.status == 200
+
+
+@pytest.mark.parametrize("forwards", [(), (CLIENT_ID,)])
+async def test_what_is_to_be_passed_on_is_written_down_as_it_came(
+    store: Store, redis: Redis, forwards: tuple[str, ...]
+) -> None:
+    async with receiving(store, forwards=forwards) as port:
+        reply = await send(port, GENUINE.wire())
+    assert reply and reply.status == 200
+    lane = deliveries.forward_lane(CLIENT_ID, digest(BODY))
+    entries = await redis.lrange(store.keys.delivery(lane), 0, -1)  # type: ignore[misc]
+    waiting = list(map(deliveries.read, entries))
+    assert [(each.about, each.body, each.headers) for each in waiting] == [
+        ("order-1", BODY, GENUINE.headers) for _ in forwards
+    ]
+
+
 # Refused
 
 
@@ -422,6 +465,7 @@ def test_the_time_that_a_request_took_is_told_in_milliseconds(log_lines: list[Ev
     request = make_mocked_request("POST", "/notify")
     Visit(request, started=time.monotonic() - 1000).tell("notification.accepted")
     assert 1_000_000 <= log_lines[0]["ms"] < 1_000_900
+    assert isinstance(log_lines[0]["ms"], float), "to a tenth"
 
 
 # Again, and of other kinds

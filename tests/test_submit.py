@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
+from jobs import payment as lives
 from jobs.commands import carry_out
-from jobs.model import Act, Money, Ms, OnTimeout, Status, SubmitState
+from jobs.model import Act, Decision, Money, Ms, OnTimeout, Status, SubmitState
 from jobs.news import Ask, Call
 from jobs.schedule import MINUTE, SECOND, Policy
 from jobs.tools import LEASE
@@ -360,6 +361,15 @@ async def test_a_cancel_that_is_ordered_keeps_the_pay_from_leaving(bench: Bench)
     assert (await bench.payment()).pay_request == ""
 
 
+def test_what_is_submitted_is_to_be_paid_first_and_its_closing_time_is_ours() -> None:
+    command = submit(T0)
+    decision = lives.submit(command, T0, POLICY, "{}")
+    assert isinstance(decision, Decision)
+    payment = decision.payment
+    assert (payment.pay_request, payment.pay_digest) == ("{}", command.digest)
+    assert payment.closing_agreed is False
+
+
 # Longer stories, on a clock wound by hand
 
 SUBMITTED = replace(FRESH, pay_request="{}", pay_digest="d", next_act=Act.PAY, next_at=T0)
@@ -387,6 +397,9 @@ def test_an_answer_that_comes_after_the_end_makes_us_look_whether_money_was_take
     asked = life.payment
     life.hear(pay_said(life.payment, Call.REFUSED, life.now))
     life.inquiry("NOT_EXIST")
+    given_up, life.now = life.payment, life.now + 1
+    life.hear(pay_said(asked, Call.REFUSED, life.now))
+    assert life.payment == given_up, "nothing is new, not even its time"
     life.wake()
     life.cancel_answer(Call.NOT_EXIST)
     life.inquiry("NOT_EXIST")

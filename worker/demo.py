@@ -1,8 +1,9 @@
 """`reconciler demo`: the main job in a minute, on this machine alone.
 
 A real Valkey, a receiver and a worker, each its own process, and a gateway in a box that loses,
-doubles and forges messages, hangs and lies. Every payment's end is held against the gateway's own
-ledger of the truth.
+doubles and forges messages, hangs and lies. Most orders are the merchant's and are followed; some
+are left to the worker, which pays them itself. Every payment's end is held against the gateway's
+own ledger of the truth.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from worker.embedded import NoServer, embedded_server
 from worker.keys import Keys
 from worker.mock_gateway.command import make_keys
 from worker.mock_gateway.ledger import Truth, agrees
-from worker.mock_gateway.scenarios import SCENARIOS
+from worker.mock_gateway.scenarios import SCENARIOS, SUBMITTED, Scenario
 from worker.settings import SETTINGS as KNOWN
 from worker.views import look_up, table
 
@@ -43,6 +44,20 @@ PATIENCE_SECONDS = 40  #: after the last payment was tracked
 CURRENCY, VALUE = "USD", 599
 
 ENDS = frozenset(FINAL)
+PLAYED = SCENARIOS | SUBMITTED
+
+#: What the worker is to pay, in the gateway's own words: docs.antom.com/ac/ams/ec.
+ORDER = {
+    "referenceOrderId": "basket-7",
+    "orderDescription": "Wrist strap",
+    "merchant": {
+        "referenceMerchantId": "M1",
+        "merchantName": "Corner shop",
+        "merchantMCC": "5411",
+        "store": {"referenceStoreId": "S1", "storeName": "Corner", "storeMCC": "5411"},
+    },
+    "env": {"userAgent": "Mozilla/5.0 AliApp(AP/10.3) AlipayClient/10.3"},
+}
 
 #: Everything happens within seconds, so every delay shrinks with the closing time.
 SETTINGS = {
@@ -75,6 +90,8 @@ class Line:
     status: str
     why: str
     learned_by: str
+    pays: int  #: that reached the gateway
+    requests: int  #: different ones among them: one at most, or it might be paid twice
     inquiries: int
     cancels: int
     seconds: float
@@ -84,10 +101,11 @@ class Line:
 
     @property
     def right(self) -> bool:
-        """Ended as expected and as the ledger says, and the merchant was told so exactly once."""
+        """Ended as expected and as the ledger says, told exactly once, and never paid for twice."""
         ends = [name for name in self.told if name in ENDS]
         told = ends == [self.status] or (not ends and "unresolved.1" in self.told)
-        return self.agrees and self.status == self.expected and told
+        once = self.requests <= 1 and self.told.count("submitted") <= 1
+        return self.agrees and self.status == self.expected and told and once
 
 
 def demo(payments: int, seed: int, as_json: bool) -> int:
@@ -97,7 +115,7 @@ def demo(payments: int, seed: int, as_json: bool) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
             redis_url = stack.enter_context(embedded_server())
             world = stack.enter_context(_processes(folder, redis_url, seed))
-            lines, seconds = asyncio.run(_follow(world, max(payments, 2 * len(SCENARIOS)), as_json))
+            lines, seconds = asyncio.run(_follow(world, max(payments, 2 * len(PLAYED)), as_json))
             _show(lines, seconds, as_json)
             if all(line.right for line in lines):
                 return 0
@@ -138,6 +156,7 @@ def _processes(folder: Path, redis_url: str, seed: int) -> Iterator[World]:
         "RECEIVER_ADMIN_PORT": "0",  # a reconciler of yours may be running
         "WORKER_ADMIN_PORT": "0",
         "ALIPAY_GATEWAY_URL": url,
+        "ALIPAY_NOTIFY_URL": f"http://127.0.0.1:{receiver}/notify",
         "ALIPAY_PRIVATE_KEY_FILE": str(folder / "keys" / "merchant.key"),
         "ALIPAY_PUBLIC_KEYS_FILE": str(folder / "keys" / "gateway.pub"),
     }
@@ -211,20 +230,28 @@ async def _follow(world: World, count: int, quiet: bool) -> tuple[list[Line], fl
 
 
 def _ids(count: int) -> list[str]:
-    names = list(SCENARIOS)
+    names = list(PLAYED)
     return [f"{names[n % len(names)]}-{n // len(names) + 1}" for n in range(count)]
 
 
 async def _buy(redis: Redis, gateway: aiohttp.ClientSession, n: int, id_: str) -> None:
-    """What a merchant does: have an order made at the gateway, and have it followed."""
+    """What a merchant does: have an order made at the gateway, and have it followed; or leave both
+    to the worker."""
     await asyncio.sleep(n / AT_ONCE)
+    closing_time = rfc3339(round(time.time() * 1000) + CLOSING_SECONDS * 1000)
+    if _scenario(id_).name in SUBMITTED:
+        await client.submit(redis, id_, CURRENCY, VALUE, ORDER, expiry_time=closing_time)
+        return
     order = {"paymentRequestId": id_, "amount": {"currency": CURRENCY, "value": str(VALUE)}}
-    closing_time = round(time.time() * 1000) + CLOSING_SECONDS * 1000
     async with gateway.post("/mock/orders", json=order) as reply:
         reply.raise_for_status()
     if id_.startswith("notification_before_track"):
         await asyncio.sleep(1.5)
-    await client.track(redis, id_, CURRENCY, VALUE, expiry_time=rfc3339(closing_time))
+    await client.track(redis, id_, CURRENCY, VALUE, expiry_time=closing_time)
+
+
+def _scenario(id_: str) -> Scenario:
+    return PLAYED[id_.partition("-")[0]]
 
 
 async def _until_up(world: World, gateway: aiohttp.ClientSession) -> None:
@@ -255,10 +282,23 @@ async def _until_ended(
 
 
 async def _compare(redis: Redis, gateway: aiohttp.ClientSession, ids: Sequence[str]) -> list[Line]:
-    async with gateway.get("/mock/ledger") as reply:
-        truths = {row["paymentRequestId"]: row for row in await reply.json()}
+    ledger = [Truth.from_json(row) for row in await _get(gateway, "ledger")]
+    truths = {truth.payment_request_id: truth for truth in ledger}
+    pays: dict[str, list[str]] = defaultdict(list)
+    for moment in await _get(gateway, "journal"):
+        if moment["what"] == "pay":
+            pays[moment["paymentRequestId"]].append(moment["detail"])
     told = await _told(redis)
-    return [await _line(redis, id_, truths[id_], tuple(told[id_])) for id_ in ids]
+    return [
+        await _line(redis, truths.get(id_, Truth(payment_request_id=id_)), pays[id_], told[id_])
+        for id_ in ids
+    ]
+
+
+async def _get(gateway: aiohttp.ClientSession, what: str) -> list[dict[str, Any]]:
+    async with gateway.get(f"/mock/{what}") as reply:
+        rows: list[dict[str, Any]] = await reply.json()
+        return rows
 
 
 async def _told(redis: Redis) -> dict[str, list[str]]:
@@ -270,10 +310,12 @@ async def _told(redis: Redis) -> dict[str, list[str]]:
     return told
 
 
-async def _line(redis: Redis, id_: str, row: Mapping[str, Any], told: tuple[str, ...]) -> Line:
+async def _line(redis: Redis, truth: Truth, pays: Sequence[str], told: Sequence[str]) -> Line:
+    """`pays`: what each request to pay said, by its digest."""
+    id_ = truth.payment_request_id
     found = await look_up(redis, "reconciler", CLIENT_ID, id_)
     record = found["payment"] if found else {"status": "untracked"}
-    status, scenario = record["status"], SCENARIOS[id_.partition("-")[0]]
+    status, scenario = record["status"], _scenario(id_)
     marks = " ".join(json.loads(record.get("marks", "[]")))
     return Line(
         id=id_,
@@ -282,12 +324,14 @@ async def _line(redis: Redis, id_: str, row: Mapping[str, Any], told: tuple[str,
         status=status,
         why=record.get("reason") or marks or record.get("cause", ""),
         learned_by=record.get("via", ""),
+        pays=len(pays),
+        requests=len(set(pays)),
         inquiries=int(record.get("attempts", 0)),
         cancels=int(record.get("cancelAttempts", 0)),
         seconds=_seconds(record),
-        truth=row["status"],
-        agrees=agrees(status, Truth.from_json(row)) and row["settled"],
-        told=told,
+        truth=truth.status,
+        agrees=agrees(status, truth) and truth.settled,
+        told=tuple(told),
     )
 
 
@@ -309,15 +353,16 @@ def _progress(ended: int, lines: Sequence[Line]) -> None:
 def _show(lines: Sequence[Line], seconds: float, as_json: bool) -> None:
     wrong = [line for line in lines if not line.right]
     if as_json:
-        rows = [_as_row(line) | {"expected": line.expected, "right": line.right} for line in lines]
+        rows = [_as_row(line) | _judged(line) for line in lines]
         print(json.dumps({"payments": rows, "wrong": len(wrong), "seconds": round(seconds, 1)}))
         return
     print(table([_as_row(line) for line in lines]))
     for line in wrong:
         told = ", ".join(line.told) or "nothing"
+        twice = f"; it was asked to pay by {line.requests} requests" if line.requests > 1 else ""
         print(
             f"WRONG: {line.id} is {line.status}, expected {line.expected};"
-            f" the gateway's truth is {line.truth}; the merchant was told {told}"
+            f" the gateway's truth is {line.truth}; the merchant was told {told}{twice}"
         )
     agreed = len(lines) - len(wrong)
     print(
@@ -329,16 +374,20 @@ def _show(lines: Sequence[Line], seconds: float, as_json: bool) -> None:
 def _as_row(line: Line) -> dict[str, Any]:
     return {
         "payment": line.id,
-        "scenario": line.scenario,
         "ended": line.status,
         "because": line.why,
         "learned by": line.learned_by,
+        "pays": line.pays,
         "inquiries": line.inquiries,
         "cancels": line.cancels,
         "seconds": line.seconds,
         "gateway": line.truth,
         "agree": "yes" if line.agrees else "NO",
     }
+
+
+def _judged(line: Line) -> dict[str, Any]:
+    return {"scenario": line.scenario, "expected": line.expected, "right": line.right}
 
 
 def _seconds(record: Mapping[str, str]) -> float:

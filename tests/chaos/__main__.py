@@ -135,6 +135,7 @@ def show(result: Result, seconds: float) -> None:
     ended = ", ".join(f"{status} {n}" for status, n in sorted(statuses.items()))
     print(f"payments {len(facts.wishes)}: {ended}")
     print(f"commands confirmed {len(world.merchant.commands)}, tries {world.merchant.tries}")
+    _show_pays_and_callbacks(facts)
     print(f"settled {result.settled_in:.0f} s after the last fault\n")
     summary = {
         "seconds": round(seconds),
@@ -148,6 +149,23 @@ def show(result: Result, seconds: float) -> None:
     summary |= {kind: result.count(kind) for kind in ("lost", "wrong", "doubled", "broken")}
     print(table([summary]))
     _show_findings(result)
+
+
+def _show_pays_and_callbacks(facts: Facts) -> None:
+    pays = [len(facts.moments(id_, "pay")) for id_ in facts.wishes]
+    submitted = sum(wish.submitted for wish in facts.wishes.values())
+    orders = sum(
+        wish.submitted and wish.id in facts.truths and facts.truths[wish.id].amount > 0
+        for wish in facts.wishes.values()
+    )
+    again = sum(n > 1 for n in pays)
+    print(f"submitted {submitted}: {sum(pays)} pays, {again} asked for again, {orders} orders")
+    ids = {call.id for calls in facts.called.values() for call in calls}
+    calls, waits = (
+        sum(map(len, facts.called.values())),
+        sum(len(k.to_call) for k in facts.kept.values()),
+    )
+    print(f"callbacks {calls} of {len(ids)} events, {waits} wait for their next try")
 
 
 def _show_findings(result: Result) -> None:

@@ -1,4 +1,4 @@
-"""The merchant: has payments followed through the command stream, and reads how they end.
+"""The merchant: has payments followed or made through the command stream, reads how they end.
 
 It knows nothing of the product but the contract: XADD until it is confirmed, XREADGROUP, and that
 an event may come twice.
@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 from jobs.model import FINAL
 from jobs.outcome import rfc3339
 from tests.servers import now_ms
+from worker.demo import ORDER
 from worker.keys import Keys
-from worker.mock_gateway import SCENARIOS
+from worker.mock_gateway import SCENARIOS, SUBMITTED
 
 GROUP = "shop"
 CURRENCY, VALUE = "USD", "599"
@@ -30,11 +31,14 @@ CONFIRM_MS = 2000
 AGAIN_SECONDS = 0.2
 UNDER_WAY = 60  #: payments that have not ended: a slow machine gets no more at a time
 LIFE = (4.0, 8.0)  #: seconds that a buyer has to pay
+LIFE_SUBMITTED = (10.0, 16.0)  #: the same, and to make the order: no pay leaves in the last 3
 
 ENDS = (*FINAL, "unresolved.1")
 
 # How often the merchant does what is not simply to have a payment followed.
 NO_ORDER, REPORT, LATE_TRACK, TRACK_TWICE, OTHER_AMOUNT = 0.02, 0.04, 0.12, 0.10, 0.02
+SUBMIT, CALLBACK = 0.25, 0.5
+ODD_PAYS = 15  #: how much likelier it is that something befalls a pay than what the mix says
 CANCEL, CANCEL_AS_PAID, RECHECK, FORGET = 0.04, 0.15, 0.06, 0.02
 PAID_BETWEEN = 0.4  #: most buyers pay when 30 % of the time has gone by
 
@@ -46,11 +50,14 @@ class Wish:
     id: str
     closing: int
     report: bool = False
+    submitted: bool = False  #: the worker makes the order
+    callback: bool = False  #: its events go to our endpoint, too
     tracked: bool = False
     cancel_at: int | None = None  #: when it first asked for a cancel
     forget_at: int | None = None
     conflict: bool = False  #: tracked with two amounts: whichever command is taken up first stands
     confirmed: Counter[str] = field(default_factory=Counter)  #: commands by type
+    tries: int = 0  #: to write any of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Merchant:
     keys: Keys
     rng: random.Random
     waitaof: bool
+    callback_url: str
     wishes: dict[str, Wish] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
     contradicted: list[str] = field(default_factory=list)  #: ids read again with another status
@@ -111,19 +119,30 @@ class Merchant:
     # Commands
 
     async def _buy(self, number: int) -> None:
-        rng, life = self.rng, self.rng.uniform(*LIFE)
-        (scenario,) = rng.choices(list(SCENARIOS), [row.weight for row in SCENARIOS.values()])
-        wish = Wish(f"{scenario}-{number}", now_ms() + round(life * 1000), rng.random() < REPORT)
+        rng = self.rng
+        submitted = rng.random() < SUBMIT
+        life = rng.uniform(*(LIFE_SUBMITTED if submitted else LIFE))
+        weights = {name: row.weight for name, row in SCENARIOS.items()}
+        weights |= dict.fromkeys(SUBMITTED, ODD_PAYS) if submitted else {}
+        (scenario,) = rng.choices(list(weights), list(weights.values()))
+        wish = Wish(
+            f"{scenario}-{number}",
+            now_ms() + round(life * 1000),
+            report=rng.random() < REPORT,
+            submitted=submitted,
+            callback=rng.random() < CALLBACK,
+        )
         self.wishes[wish.id] = wish
-        if rng.random() > NO_ORDER:
+        if not submitted and rng.random() > NO_ORDER:
             wish.closing = await self._order(wish.id, life)
         late = scenario == "notification_before_track" or rng.random() < LATE_TRACK
-        await asyncio.sleep(rng.uniform(0.3, 3) if late else 0)
-        await self._track(wish, VALUE)
+        await asyncio.sleep(rng.uniform(0.3, 3) if late and not submitted else 0)
+        await self._begin(wish, VALUE)
         wish.tracked = True
+        life = min(life, LIFE[1])  # what else the merchant wants it wants as soon as of others
         for chance, wait, errand in (
-            (TRACK_TWICE, 2 * life, partial(self._track, wish, VALUE)),
-            (OTHER_AMOUNT, life, partial(self._track_otherwise, wish)),
+            (TRACK_TWICE, 2 * life, partial(self._begin, wish, VALUE)),
+            (OTHER_AMOUNT, life, partial(self._begin_otherwise, wish)),
             (CANCEL, 1.3 * life, partial(self._cancel, wish)),
             (CANCEL_AS_PAID, PAID_BETWEEN * life, partial(self._cancel, wish)),
             (RECHECK, 3 * life, partial(self._command, "payment.recheck", wish)),
@@ -143,16 +162,25 @@ class Merchant:
                     return int((await reply.json())["closingAt"])
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _track(self, wish: Wish, value: str) -> None:
+    async def _begin(self, wish: Wish, value: str) -> None:
+        """Have it followed, and made if it is to be."""
         amount = {"currency": CURRENCY, "value": value}
-        details = {"paymentAmount": amount, "paymentExpiryTime": rfc3339(wish.closing)}
+        details: dict[str, Any] = {
+            "paymentAmount": amount,
+            "paymentExpiryTime": rfc3339(wish.closing),
+        }
         if wish.report:
             details["onTimeout"] = "report"
-        await self._command("payment.track", wish, **details)
+        if wish.callback:
+            details["callbackUrl"] = self.callback_url
+        if wish.submitted:
+            await self._command("payment.submit", wish, order=ORDER, **details)
+        else:
+            await self._command("payment.track", wish, **details)
 
-    async def _track_otherwise(self, wish: Wish) -> None:
+    async def _begin_otherwise(self, wish: Wish) -> None:
         wish.conflict = True
-        await self._track(wish, "600")
+        await self._begin(wish, "600")
 
     async def _cancel(self, wish: Wish) -> None:
         wish.cancel_at = wish.cancel_at or now_ms()
@@ -167,6 +195,7 @@ class Merchant:
         data = json.dumps({"paymentRequestId": wish.id, **details})
         while True:
             self.tries += 1
+            wish.tries += 1
             with suppress(RedisError, OSError):
                 async with self.redis.pipeline(transaction=False) as pipe:
                     pipe.xadd(self.keys.commands, {"type": type_, "data": data})

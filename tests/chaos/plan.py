@@ -7,7 +7,7 @@ from enum import StrEnum
 
 WORKERS = ("worker-1", "worker-2")
 REDIS_WIRES = ("redis-receiver", "redis-worker-1", "redis-worker-2", "redis-merchant")
-HTTP_WIRES = ("gateway-worker-1", "gateway-worker-2", "notify")
+HTTP_WIRES = ("gateway-worker-1", "gateway-worker-2", "notify", "callback")
 WIRES = REDIS_WIRES + HTTP_WIRES
 
 #: Longer than a lease (15 s): who was frozen so long wakes up to find its payments taken.

@@ -15,8 +15,10 @@ from unittest.mock import patch
 from redis.exceptions import RedisError
 
 from jobs import follow, step
-from jobs.model import Act, Decision
-from worker import cli, main, receiver
+from jobs.deliveries import Attempt
+from jobs.model import Act, Decision, Payment
+from worker import cli, courier, main, messages, receiver
+from worker.gateway import HttpGateway
 from worker.scripts import Confirm, Scripts
 from worker.store import Store
 
@@ -103,6 +105,31 @@ def give_up_after_5() -> None:
     plant(follow, "judge", impatient)
 
 
+def pay_anew() -> None:
+    """Each try to pay is a request of its own, as if it had not been written down."""
+
+    async def pay(self: HttpGateway, payment: Payment, asked_at: int) -> Any:
+        said = json.loads(payment.pay_request)
+        said["order"]["orderDescription"] += f" {payment.pay_attempts}"
+        body = json.dumps(said).encode()
+        return await self._ask("pay", body, asked_at, messages.parse_pay_answer)
+
+    plant(HttpGateway, "pay", pay)
+
+
+def callback_written_off_first() -> None:
+    """A callback counts as delivered before it is: what happens to it then, nobody sees."""
+    send, later = courier.send, set()
+
+    async def settled_first(session: Any, parcel: courier.Parcel) -> Attempt:
+        task = asyncio.ensure_future(send(session, parcel))
+        later.add(task)
+        task.add_done_callback(later.discard)
+        return Attempt(status=204)
+
+    plant(courier, "send", settled_first)
+
+
 #: By name. `everysec` patches nothing: the run itself has another fsync and DURABILITY=memory.
 PLANTED: Mapping[str, Callable[[], None]] = {
     "ack_before_write": ack_before_write,
@@ -110,6 +137,8 @@ PLANTED: Mapping[str, Callable[[], None]] = {
     "no_sweep": no_sweep,
     "cancel_without_cas": cancel_without_cas,
     "give_up_after_5": give_up_after_5,
+    "pay_anew": pay_anew,
+    "callback_written_off_first": callback_written_off_first,
     "everysec": lambda: None,
 }
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model import FINAL
+from tests.chaos.endpoint import Call
 from tests.chaos.merchant import Seen, Wish
 from tests.chaos.world import CLIENT_ID, GRACE_SECONDS, World
 from tests.log_events import check_facts
+from worker import deliveries
 from worker.commands import GROUP
 from worker.mock_gateway import Truth, agrees
 from worker.story import tell
@@ -22,6 +24,7 @@ FULL_TIMELINE = 200  #: entries; older ones are gone
 #: Errors that are logged when all is well: a person is to look, or a library was interrupted (redis
 #: warns of a pipeline that was under way when its worker was told to end).
 EXPECTED_ERRORS = frozenset({"payment.alarmed", "library.logged"})
+EXPECTED_FAILURES = frozenset({"delivery.failed"})  #: the endpoint's or a wire's, and tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Kept:
     timeline: Sequence[Mapping[str, Any]]
     inbox: Sequence[str]
     heard: frozenset[str]
+    to_call: frozenset[str] = frozenset()  #: ids of events that wait to be sent to the endpoint
 
 
 @dataclass(slots=True)
@@ -54,6 +58,8 @@ class Facts:
     journal: Mapping[str, Sequence[Mapping[str, Any]]]  #: by payment, from the gateway
     quarantined: Counter[str] = field(default_factory=Counter)
     parked: frozenset[str] = frozenset()
+    called: Mapping[str, Sequence[Call]] = field(default_factory=dict)  #: as they came, by payment
+    published: Counter[str] = field(default_factory=Counter)  #: entries in the stream, by event id
     elsewhere: list[Finding] = field(default_factory=list)
 
     def moments(self, id_: str, what: str) -> list[int]:
@@ -163,6 +169,7 @@ def _cancelled_rightly(facts: Facts, wish: Wish) -> Findings:
     if told and cancels[-1] > told[0]:
         yield "wrong", f"a cancel {cancels[-1] - told[0]} ms after succeeded was told"
     first, failed = cancels[0], facts.moments(wish.id, "failed")
+    failed = failed or facts.moments(wish.id, "refused")
     if (wish.cancel_at and wish.cancel_at <= first) or (failed and failed[0] <= first):
         return
     if first < wish.closing - SLACK:
@@ -172,6 +179,43 @@ def _cancelled_rightly(facts: Facts, wish: Wish) -> Findings:
         yield "wrong", "a cancel without a last inquiry"
 
 
+def _paid_once(facts: Facts, wish: Wish) -> Findings:
+    """One request to pay for one id, however often it is sent; the buyer's address told once."""
+    pays = [m["detail"] for m in facts.journal.get(wish.id, ()) if m["what"] == "pay"]
+    if pays and not wish.submitted:
+        yield "wrong", "it was only to be followed, and was paid for"
+    if len(set(pays)) > 1:
+        yield "doubled", f"{len(set(pays))} different requests to pay"
+    for event in facts.seen.get(wish.id, ()):
+        if event.type == "payment.submitted":
+            if not pays:
+                yield "wrong", "told as submitted, and the gateway was never asked"
+            if event.data["paymentId"] not in event.data["redirectUrl"]:
+                yield "wrong", "the buyer is sent to the cashier of another order"
+            if (times := facts.published[event.id]) > wish.tries:
+                yield "doubled", f"{event.id} is told {times} times after {wish.tries} commands"
+
+
+def _called_back(facts: Facts, wish: Wish) -> Findings:
+    """Every event reaches the endpoint or waits to, and they come in order."""
+    calls, kept = facts.called.get(wish.id, ()), facts.kept.get(wish.id)
+    if not wish.callback and calls:
+        yield "wrong", "a callback that nobody asked for"
+    first = {call.id: call for call in reversed(calls)}  # as it first came
+    seqs = [call.seq for call in calls if first[call.id] is call]
+    if seqs != sorted(seqs):
+        yield "wrong", f"callbacks came in the order {seqs}"
+    for call in calls:
+        if call.status != first[call.id].status:
+            yield "wrong", f"{call.id} was called back as {first[call.id].status} and {call.status}"
+    told = {e.id for e in facts.seen.get(wish.id, ()) if e.type != "command.rejected"}
+    if unknown := first.keys() - facts.published.keys() - told:
+        yield "wrong", f"called back and not in the stream: {sorted(unknown)}"
+    waits = kept.to_call if kept else frozenset()
+    if wish.callback and (gone := told - first.keys() - waits):
+        yield "lost", f"neither called back nor waiting: {sorted(gone)}"
+
+
 _CHECKS: Sequence[Callable[[Facts, Wish], Findings]] = (
     _ended,
     _told_once,
@@ -179,6 +223,8 @@ _CHECKS: Sequence[Callable[[Facts, Wish], Findings]] = (
     _acknowledged,
     _carried_out,
     _cancelled_rightly,
+    _paid_once,
+    _called_back,
 )
 
 
@@ -200,6 +246,11 @@ async def gather(world: World) -> Facts:
     )
     for _, fields in await redis.xrange(keys.quarantine):
         facts.quarantined[fields["paymentRequestId"]] += 1
+    # After the records with what waits: what is in neither was never sent.
+    facts.called = _by(world.endpoint.calls, lambda call: call.payment)
+    for _, fields in await redis.xrange(keys.outcomes):
+        facts.published[fields["id"]] += 1
+    facts.elsewhere += [Finding("wrong", "", f"callback {w}") for w in world.endpoint.disbelieved]
     facts.elsewhere += await _left_in_streams(world)
     facts.elsewhere += [Finding("doubled", "", what) for what in merchant.contradicted]
     return facts
@@ -214,12 +265,17 @@ async def _kept(world: World) -> dict[str, Kept]:
             pipe.lrange(keys.timeline(key), 0, -1)
             pipe.lrange(keys.inbox(key), 0, -1)
             pipe.smembers(keys.heard(key))
-        found = await pipe.execute()
+            pipe.lrange(keys.delivery(deliveries.callback_lane(key)), 0, -1)
+        found = iter(await pipe.execute())
     return {
-        id_: Kept(record, [json.loads(line) for line in timeline], inbox, frozenset(heard))
-        for id_, record, timeline, inbox, heard in zip(
-            ids, found[::4], found[1::4], found[2::4], found[3::4], strict=True
+        id_: Kept(
+            record=next(found),
+            timeline=[json.loads(line) for line in next(found)],
+            inbox=next(found),
+            heard=frozenset(next(found)),
+            to_call=frozenset(deliveries.read(entry).id for entry in next(found)),
         )
+        for id_ in ids
     }
 
 
@@ -280,7 +336,8 @@ def _fault_in(line: str) -> str:
     except ValueError as fault:
         return f"{fault}: {line[:200]}"
     event = said.get("event", "")
-    odd = event.endswith(".failed") or event in ("log.unregistered", "record.unreadable")
+    failed = event.endswith(".failed") and event not in EXPECTED_FAILURES
+    odd = failed or event in ("log.unregistered", "record.unreadable")
     bad = said.get("level") in ("error", "critical") and event not in EXPECTED_ERRORS
     return line[:2000] if odd or bad or "Traceback" in line else ""
 

@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
+from aiohttp import web
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from tests.chaos import plan
+from tests.chaos import endpoint, plan
+from tests.chaos.endpoint import Endpoint
 from tests.chaos.merchant import GROUP, Merchant
 from tests.chaos.plan import HTTP_WIRES, REDIS_WIRES, WORKERS, Fault, Kind
 from tests.chaos.proxy import Wire
@@ -85,6 +87,7 @@ class World:
     admin: Redis  #: past all wires
     gateway: aiohttp.ClientSession
     merchant: Merchant
+    endpoint: Endpoint
     rng: random.Random
     injected: Counter[tuple[Kind, str]] = field(default_factory=Counter)
     forgotten: int = 0  #: bytes that power cuts took
@@ -267,7 +270,9 @@ async def running(setup: Setup) -> AsyncIterator[World]:
         make_keys(setup.folder / "keys")
         gateway_port, receiver_port = _free_port(), _free_port()
         wires = {name: Wire(str(server.socket)) for name in REDIS_WIRES}
-        targets = (gateway_port, gateway_port, receiver_port)
+        shop = Endpoint(random.Random(setup.seed))
+        shop_port = await _serve(shop, stack)
+        targets = (gateway_port, gateway_port, receiver_port, shop_port)
         wires |= {name: Wire(port) for name, port in zip(HTTP_WIRES, targets, strict=True)}
         for wire in wires.values():
             await wire.start()
@@ -283,17 +288,33 @@ async def running(setup: Setup) -> AsyncIterator[World]:
         stack.push_async_callback(till.aclose)
         rng = random.Random(setup.seed)
         confirms = await _knows_waitaof(admin)
-        merchant = Merchant(till, gateway, Keys(), random.Random(setup.seed), confirms)
+        hook = f"{_callback_host(wires)}{endpoint.PATH}"
+        merchant = Merchant(till, gateway, Keys(), random.Random(setup.seed), confirms, hook)
         reading = asyncio.ensure_future(merchant.read())
         stack.callback(reading.cancel)
         await _until_ready(services)
-        yield World(setup, server, services, wires, admin, gateway, merchant, rng)
+        yield World(setup, server, services, wires, admin, gateway, merchant, shop, rng)
+
+
+async def _serve(shop: Endpoint, stack: AsyncExitStack) -> int:
+    """The merchant's endpoint, on a free port."""
+    runner = web.AppRunner(shop.app(), access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def _callback_host(wires: dict[str, Wire]) -> str:
+    return f"http://127.0.0.1:{wires['callback'].port}"
 
 
 def _services(
     setup: Setup, wires: dict[str, Wire], gateway_port: int, receiver_port: int
 ) -> dict[str, Service]:
     keys = setup.folder / "keys"
+    notify = f"http://127.0.0.1:{wires['notify'].port}/notify"
     common = bare() | SETTINGS | {"DURABILITY": setup.durability}
     common |= {
         "ALIPAY_PRIVATE_KEY_FILE": str(keys / "merchant.key"),
@@ -302,10 +323,10 @@ def _services(
         "RECEIVER_ADMIN_PORT": "0",
         "WORKER_ADMIN_PORT": "0",
         "ALIPAY_GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
+        "ALIPAY_NOTIFY_URL": notify,
     }
     words = ["mock-gateway", "--keys", str(keys), "--port", str(gateway_port)]
-    words += ["--notify-url", f"http://127.0.0.1:{wires['notify'].port}/notify"]
-    words += ["--seed", str(setup.seed), "--time-scale", "0.01"]
+    words += ["--notify-url", notify, "--seed", str(setup.seed), "--time-scale", "0.01"]
     made = {
         "gateway": Service("gateway", _ours("", *words), common, setup.folder, ""),
         "receiver": Service(
@@ -319,6 +340,8 @@ def _services(
     for name in WORKERS:
         own = {
             "REDIS_URL": _url(wires[f"redis-{name}"]),
+            "CALLBACK_SECRETS": endpoint.SECRET,
+            "CALLBACK_ALLOWED_HOSTS": _callback_host(wires),
             "ALIPAY_GATEWAY_URL": f"http://127.0.0.1:{wires[f'gateway-{name}'].port}",
         }
         words = _ours(setup.planted, "worker")

@@ -23,11 +23,21 @@ ROOT = Path(__file__).parent.parent.parent
 EXPLAINED = Path(__file__).with_name("explained.toml")
 LEAST = 95.0
 
-#: The modules that decide, believe and keep, each with the tests that pin it down.
+#: The modules that decide, let in, believe and keep, each with the tests that pin it down.
 TESTS = {
     "worker/signature.py": ["tests/test_signature.py"],
-    "jobs/payment.py": ["tests/test_payment.py", "tests/test_turn.py", "tests/test_evidence.py"],
+    "jobs/payment.py": [
+        "tests/test_payment.py",
+        "tests/test_turn.py",
+        "tests/test_evidence.py",
+        "tests/test_submit.py",
+    ],
     "worker/receiver.py": ["tests/test_receiver.py", "tests/test_hostile.py"],
+    "worker/http_server.py": [
+        "tests/test_http_server.py",
+        "tests/test_receiver.py",
+        "tests/test_hostile.py",
+    ],
 }
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis")
@@ -38,12 +48,6 @@ LEFT_OUT = [
     "tests/test_payment.py::test_every_combination_can_be_decided_and_keeps_the_plain_promises",
     "tests/test_hostile.py::test_many_at_once_are_all_answered",
 ]
-
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis")
-
-#: What is drawn by chance, or tries every combination there is, would take most of the time, and
-#: kill by luck: the table and the stories must do without.
-SLOW = "tests/test_payment.py::test_every_combination_can_be_decided_and_keeps_the_plain_promises"
 
 CONFIG = """
 [tool.mutmut]
@@ -67,19 +71,21 @@ class Fault:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(TESTS))
-    modules = parser.parse_args().modules or list(TESTS)
+    parser.add_argument("--only", default="", help="only functions whose name contains this")
+    args = parser.parse_args()
+    modules = args.modules or list(TESTS)
     if unknown := set(modules) - set(TESTS):
         parser.error(f"no tests are named for {', '.join(sorted(unknown))}")
-    good = [_good(module) for module in modules]  # all of them, also after a bad one
+    good = [_good(module, args.only) for module in modules]  # all of them, also after a bad one
     return 0 if all(good) else 1
 
 
-def _good(module: str) -> bool:
+def _good(module: str, only: str) -> bool:
     """Plant the faults of one module, print what came out, and say whether it is enough."""
     print(f"--- {module}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutation-") as made:
-        verdicts = _run(module, Path(made) / "copy")
+        verdicts = _run(module, only, Path(made) / "copy")
     took = time.monotonic() - started
     counts = {v: sum(one["verdict"] == v for one in verdicts) for v in ("killed", "timeout")}
     left = [_fault(one["name"], one["fault"]) for one in verdicts if one["verdict"] == "survived"]
@@ -87,7 +93,8 @@ def _good(module: str) -> bool:
     open_ = [fault for fault in left if fault not in excuses]
     faults = sum(counts.values()) + len(open_)
     seen = 100 * sum(counts.values()) / faults
-    _show("no longer needed in explained.toml", [f for f in excuses if f not in left])
+    if not only:
+        _show("no longer needed in explained.toml", [f for f in excuses if f not in left])
     _show("survived, unexplained", open_)
     print(
         f"{module}: {len(verdicts)} mutants, {counts['killed']} killed, {counts['timeout']} timed"
@@ -98,12 +105,12 @@ def _good(module: str) -> bool:
     return seen >= LEAST and not open_
 
 
-def _run(module: str, copy: Path) -> list[dict[str, str]]:
+def _run(module: str, only: str, copy: Path) -> list[dict[str, str]]:
     shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
     with (copy / "pyproject.toml").open("a", encoding="utf-8") as pyproject:
         pyproject.write(CONFIG.format(module=json.dumps(module)))
     log = copy / "mutation.log"
-    run = [sys.executable, "tests/mutation/mutants.py", module, *TESTS[module]]
+    run = [sys.executable, "tests/mutation/mutants.py", module, only, *TESTS[module]]
     run += ["-m", "not hypothesis and not once", *(f"--deselect={test}" for test in LEFT_OUT)]
     with log.open("wb") as out, embedded_server() as url:  # one for all, not one for each fault
         env = os.environ | {"TEST_REDIS_URL": url}

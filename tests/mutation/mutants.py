@@ -2,8 +2,8 @@
 
 Run as a script, so that the copy's `tests` are not imported before they are mutated. The faults are
 mutmut's, and they stand side by side in one file, switched by name; only the trying is ours: tests
-are collected once, and each fault is tried in a fork of that process, by the tests that reach it,
-the quickest first.
+are collected once, and each fault is tried in a fork of that process, by the tests that reach it:
+first those that saw others in the same function, then the quickest.
 
 mutmut's faults swap operators, constants and arguments and drop whole cases. The code here decides
 by guards, alternatives and chains of calls, so five kinds are added; the first and the last two are
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import libcst as cst
 import pytest
@@ -33,6 +34,7 @@ YES, NO = cst.Name("True"), cst.Name("False")
 #: A fault may make a loop endless. Its tests get thrice the time that they took without it, and
 #: 20 s: other work may slow the machine down.
 TIMES, MORE_SECONDS = 3, 20.0
+AT_ONCE = 2  #: faults that are tried side by side
 
 
 def always_or_never(node: cst.If) -> Iterator[cst.If]:
@@ -60,8 +62,8 @@ def not_called(node: cst.Call) -> Iterator[cst.BaseExpression]:
         yield node.func.value
     elif isinstance(node.func, cst.Name) and node.args and not node.args[0].star:
         value = node.args[0].value
-        lines = isinstance(value, cst.ConcatenatedString) and not value.lpar  # perhaps of several
-        yield _in_brackets(value) if lines else value
+        bare = isinstance(value, cst.ConcatenatedString | cst.GeneratorExp) and not value.lpar
+        yield _in_brackets(value) if bare else value  # the call's own held it together
 
 
 def _in_brackets(value: cst.BaseExpression) -> cst.BaseExpression:
@@ -90,7 +92,12 @@ class Trial:
         self.names = names
         self.verdicts: dict[str, str] = {}
         self.reach: dict[str, list[tuple[float, pytest.Item]]] = {}  #: by function, with seconds
-        self.forked = False
+        self.saw: dict[
+            str, list[pytest.Item]
+        ] = {}  #: by function: what saw faults of it, last first
+        self.tried: dict[int, tuple[str, list[pytest.Item], int]] = {}  #: under way, by process
+        self.pipe = 0  #: in a fork: where to write which test failed
+        self.running = 0  #: the number of that test
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         set_mutant_under_test("stats")
@@ -101,12 +108,17 @@ class Trial:
         set_mutant_under_test("")
         gc.freeze()  # no fork need copy what all of them share
         for count, name in enumerate(self.names):
+            if count >= AT_ONCE:
+                self._end_one()
             print(f"\n{count} of {len(self.names)}: {name}", flush=True)
-            self.verdicts[name] = self._try(name)
+            self._begin(name)
+        while self.tried:
+            self._end_one()
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self.forked and report.failed:  # of a test, or of one of its subtests
+        if self.pipe and report.failed:  # of a test, or of one of its subtests
+            os.write(self.pipe, str(self.running).encode())
             os._exit(1)
 
     def _measure(self, item: pytest.Item, after: pytest.Item | None) -> None:
@@ -118,26 +130,47 @@ class Trial:
         for function in state()._stats:
             self.reach.setdefault(function, []).append((took, item))
 
-    def _try(self, name: str) -> str:
-        reach = self.reach.get(name.partition("__mutmut_")[0], [])
-        tests = sorted(reach, key=lambda test: test[0])
+    def _begin(self, name: str) -> None:
+        """Try one fault in a process of its own."""
+        function = name.partition("__mutmut_")[0]
+        reach = sorted(self.reach.get(function, []), key=lambda test: test[0])
+        saw = self.saw.get(function, [])
+        tests = [*saw, *(item for _, item in reach if item not in saw)]
+        seconds = TIMES * sum(took for took, _ in reach) + MORE_SECONDS
+        read, write = os.pipe()
         child = os.fork()
         if not child:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(
-                signal.ITIMER_REAL, TIMES * sum(took for took, _ in tests) + MORE_SECONDS
-            )
-            self.forked = True
-            set_mutant_under_test(name)
-            for _, item in tests:
-                item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
+            self.pipe = write
+            self._run(name, tests, seconds)
+        os.close(write)
+        self.tried[child] = name, tests, read
+
+    def _run(self, name: str, tests: list[pytest.Item], seconds: float) -> NoReturn:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        set_mutant_under_test(name)
+        for self.running, item in enumerate(tests):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+        os._exit(0)
+
+    def _end_one(self) -> None:
+        """Wait for one of those under way."""
+        child, status = os.wait()
+        name, tests, pipe = self.tried.pop(child)
+        with os.fdopen(pipe) as written:
+            number = written.read()
+        if number:
+            saw = self.saw.setdefault(name.partition("__mutmut_")[0], [])
+            item = tests[int(number)]
+            saw[:] = [item, *(other for other in saw if other is not item)]
         ended = os.waitstatus_to_exitcode(status)
-        return {0: "survived", -signal.SIGALRM: "timeout"}.get(ended, "killed")
+        self.verdicts[name] = {0: "survived", -signal.SIGALRM: "timeout"}.get(ended, "killed")
+        if not number:
+            print(f"\n{name}: {self.verdicts[name]}", flush=True)
 
 
-def main(module: str, *tests: str) -> None:
+def main(module: str, only: str, *tests: str) -> None:
+    """Try those whose name contains `only`; all of them if it is empty."""
     mutation_operators[:] = [*mutation_operators, *OURS]
     Path("mutants").mkdir()
     copy_src_dir()
@@ -145,7 +178,7 @@ def main(module: str, *tests: str) -> None:
     setup_source_paths()
     create_mutants(1)
     meta = json.loads(Path(f"mutants/{module}.meta").read_text("utf-8"))
-    trial = Trial(list(meta["exit_code_by_key"]))
+    trial = Trial([name for name in meta["exit_code_by_key"] if only in name])
     os.chdir("mutants")
     quiet = ["-q", "-s", "--tb=native", "-p", "no:cacheprovider"]  # native: reads no source
     pytest.main(["--rootdir=.", *quiet, *tests], plugins=[trial])

@@ -108,7 +108,7 @@ def _mutants(limit: int, only: str) -> int:
     for mutant in mutants.MUTANTS:
         if only not in mutant.name:
             continue
-        found = mutants.hunt(mutant, limit, mutant.first)
+        found = mutants.hunt(mutant, limit)
         escaped += found is None
         rule, seeds = (found.rule, f"{found.seeds}") if found else ("NOT CAUGHT", f">{limit}")
         print(f"{mutant.name:<40}{rule:<48}{seeds:>7}  {mutant.scenario}", flush=True)

@@ -73,9 +73,6 @@ class Mutant:
     plant: Callable[[], AbstractContextManager[Any]]
     shape: Shape | None = None
     scenario: str = "any"
-    first: int = (
-        0  #: where to begin: one that takes a whole campaign is looked for where it was seen
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +527,20 @@ def late_payers(world: World) -> None:
     world.plan = _paid_late
 
 
+def paying_in_the_last_second(world: World) -> None:
+    """Orders that the worker makes: the gateway is told in whole seconds when they close."""
+    submitting(world)
+    world.switches = replace(world.switches, refunds_late=True, closes_itself=False)
+    drawn = world.plan
+
+    def plan(world: World, number: int) -> Plan:
+        ours = drawn(world, number)
+        at = ours.life - world.tape.between(100, 900)
+        return replace(ours, buyer=(("pay", at),), report=False)
+
+    world.plan = plan
+
+
 def late_payers_on_a_slow_line(world: World) -> None:
     """Buyers pay at the closing time, while cancels take their time."""
     quiet(world)
@@ -714,9 +725,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "closing_time_counts_to_the_millisecond",
         swap(jobs.evidence, "_after_closing", _after_closing_to_the_millisecond),
-        submitting,
-        "submitting",
-        first=762_800,
+        paying_in_the_last_second,
+        "paying_in_the_last_second",
     ),
     # The life
     Mutant("gives_up_after_five_tries", swap(Turn, "ask_on_schedule", _give_up_after_five)),
@@ -769,7 +779,12 @@ MUTANTS: tuple[Mutant, ...] = (
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
-    Mutant("late_answer_taken_for_a_new_one", swap(Store, "latest", Store.now), first=677_000),
+    Mutant(
+        "late_answer_taken_for_a_new_one",
+        swap(Store, "latest", Store.now),
+        frozen_in_mid_cancel,
+        "frozen_in_mid_cancel",
+    ),
     # Paying
     Mutant(
         "pays_with_another_request",
@@ -847,8 +862,8 @@ SEEDS: dict[str, int] = {
     "money_after_the_end_ignored": 53,
     "emergency_brake_ignored": 6,
     "cancel_sent_after_a_long_freeze": 1931,
-    "late_answer_taken_for_a_new_one": 677398,
-    "closing_time_counts_to_the_millisecond": 762887,
+    "late_answer_taken_for_a_new_one": 1931,
+    "closing_time_counts_to_the_millisecond": 69,
     "pays_with_another_request": 1,
     "silent_pay_is_refused": 4,
     "refused_pay_is_failed_unasked": 90,

@@ -163,7 +163,10 @@ class Ledger:
         self.note(now, payment_request_id, "pay", digest)
         order = self._orders.get(payment_request_id)
         row = order.scenario if order else choose(payment_request_id, self._seed)
-        return row.pays.fault(calls.pays, order.age(now) if order else 0) if row.pays else None
+        fault = row.pays.fault(calls.pays, order.age(now) if order else 0) if row.pays else None
+        if fault is Fault.REFUSED:
+            self.note(now, payment_request_id, "refused")
+        return fault
 
     def inquire(self, payment_request_id: str, now: Ms) -> Order | None:
         """Count an inquiry; the order as it stands now, None if the gateway knows none."""

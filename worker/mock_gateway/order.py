@@ -44,7 +44,7 @@ class Moment:
 
     at: Ms
     payment_request_id: str
-    what: str  #: inquiry, pay, cancel, acknowledged, or what befell the order
+    what: str  #: inquiry, pay, refused (a pay), cancel, acknowledged, or what befell the order
     detail: str = ""  #: the SHA-256 of the body that was acknowledged, or of the one that pays
 
 
