@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from jobs.model import Decision, Ms, Payment, Rejected
+from jobs.model import Act, Decision, Ms, Payment, Rejected
 from jobs.news import Answer, Message, Submit
 from jobs.schedule import Policy
 
@@ -105,6 +105,20 @@ class Gateway(Protocol):
         """The body of pay, whole; empty if nobody has said where the gateway should notify."""
 
 
+class Limits(Protocol):
+    """Whether a call of the gateway may leave now, by its account's breaker, pace and place."""
+
+    async def admit(self, loaded: Loaded, act: Act) -> bool:
+        """If not, the payment waits in line, its record as it is, and is woken in its turn."""
+
+
+class NoLimits:
+    """For one-shot commands, which ask about one payment after the other."""
+
+    async def admit(self, _loaded: Loaded, _act: Act) -> bool:
+        return True
+
+
 class Log(Protocol):
     """structlog's bound logger, as far as jobs use it."""
 
@@ -134,6 +148,7 @@ class Tools:
     log: Log
     #: By client id and URL, why outcomes are not called back there; empty if they may be.
     callbacks: Callable[[str, str], str] = no_callbacks
+    limits: Limits = NoLimits()
 
     def policy(self, loaded: Loaded) -> Policy:
         """The account's policy, with its brake as it stands."""

@@ -36,6 +36,7 @@ from worker.health import Health, told_to_stop
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
+from worker.limits import ROUND, Limits
 from worker.logs import configure, log, take_over
 from worker.outage import Outage
 from worker.records import OtherVersions
@@ -74,6 +75,8 @@ def companions(
     redis = store.redis
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
+    limits = tools.limits
+    assert isinstance(limits, Limits)  # of open_tools
 
     async def swept() -> None:
         await sweep(tools)
@@ -89,6 +92,7 @@ def companions(
 
     return [
         every(COMMANDS_AGAIN, commands.run, "commands.failed"),
+        every(ROUND, limits.run, "limits.failed"),
         every(COMMANDS_AGAIN, lambda: Courier(store, settings).run(), "deliveries.failed"),
         every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),

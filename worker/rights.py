@@ -48,6 +48,7 @@ def _names(keys: Keys) -> dict[str, str]:
         "our_job": f"arq:job:{keys.job(id_)}",
         "our_retry": f"arq:retry:{keys.job(id_)}",
         "health": f"{keys.queue}:health:probe",
+        **{name: getattr(keys, name)("probe") for name in ("limits", "waiting")},
         "sha": "0" * 40,
     }
 
@@ -162,6 +163,18 @@ EVALSHA {sha} 2 {open} {queue}
 SET {swept} 0
 ZRANGEBYSCORE {open} 0 1
 EXISTS arq:job:any
+# pass.lua, release.lua, gate.lua
+EVALSHA {sha} 5 {limits} {waiting} {payment} {inbox} {open}
+HGET {limits} gate
+HMGET {limits} tokens
+HSET {limits} gate x
+HINCRBY {limits} tokens 1
+ZADD {waiting} 0 x
+ZCOUNT {waiting} 0 1
+ZRANGEBYSCORE {waiting} 0 1
+ZREM {waiting} x
+ZREMRANGEBYSCORE {waiting} 0 1
+ZSCORE {waiting} x
 # stuck.lua, told.lua
 EVALSHA {sha} 2 {open} {stuck}
 HMGET {payment} status

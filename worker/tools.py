@@ -13,6 +13,7 @@ from worker import connect
 from worker.callbacks import checker
 from worker.gateway import HttpGateway, open_session
 from worker.keys import Keys
+from worker.limits import Limits
 from worker.logs import log
 from worker.settings import Account as AccountSettings
 from worker.settings import Settings
@@ -54,8 +55,8 @@ def store_of(settings: Settings, redis: Redis) -> Store:
 class Accounts(Mapping[str, Account]):
     """The accounts as the settings have them at the moment: they may change while a worker runs."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
-        self._settings, self._session = settings, session
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, limits: Limits) -> None:
+        self._settings, self._session, self._limits = settings, session, limits
         self._made: dict[str, tuple[AccountSettings, Account]] = {}
 
     def __getitem__(self, client_id: str) -> Account:
@@ -73,11 +74,29 @@ class Accounts(Mapping[str, Account]):
 
     def _make(self, told: AccountSettings) -> Account:
         own = self._settings.of(told.client_id)
+        line = HttpGateway(self._session, told, own.gateway_timeout, own.notify_url)
         return Account(
-            gateway=HttpGateway(self._session, told, own.gateway_timeout, own.notify_url),
+            gateway=self._limits.counted(told.client_id, line),
             policy=policy_of(self._settings, told),
             brake=own.cancel_brake,
         )
+
+
+class Rates(Mapping[str, float]):
+    """Calls a second by client id, as the settings have them at the moment; 0: any number."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __getitem__(self, client_id: str) -> float:
+        told: float = self._settings.own[client_id].get("rate_limit", self._settings.rate_limit)
+        return told
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings.accounts)
+
+    def __len__(self) -> int:
+        return len(self._settings.accounts)
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +107,8 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
-        accounts = Accounts(settings, session)
+        limits = Limits(redis, store.keys, store.now, Rates(settings), MAX_JOBS)
+        accounts = Accounts(settings, session, limits)
         callbacks = checker(settings.accounts)
-        yield Tools(store=store, accounts=accounts, log=log, callbacks=callbacks), store
+        tools = Tools(store=store, accounts=accounts, log=log, callbacks=callbacks, limits=limits)
+        yield tools, store
