@@ -701,8 +701,107 @@ def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     return [len(mail)]
 
 
+# Limits
+
+
+def _take_tokens(server: Server, limits: str, rate: int, burst: int, most: int) -> int:
+    if rate == 0:
+        return most
+    now, full = server.clock(), burst * 1_000_000
+    past = max(now - int(server.hget(limits, "at") or 0), 0)
+    tokens = min(full, int(server.hget(limits, "tokens") or full) + past * rate)
+    taken = max(min(tokens // 1_000_000, most), 0)
+    server.hset(limits, "tokens", str(tokens - taken * 1_000_000), "at", str(now))
+    return taken
+
+
+def _in_line(server: Server, waiting: str, low: float, below: float) -> list[str]:
+    """Those of a rank from `low` to below `below`, in order."""
+    line = server.zrangebyscore(waiting, float("inf"))
+    return [id_ for id_ in line if low <= (server.zscore(waiting, id_) or 0) < below]
+
+
+def pass_(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    limits, waiting, payment, inbox, open_ = keys
+    id_, version, place = args[:3]
+    back, rate, burst, chunk = map(int, args[3:7])
+    wait = len(_in_line(server, waiting, 0, float("inf")))
+    was = server.zscore(waiting, id_)
+    if was is not None and was < 0:
+        server.zrem(waiting, id_)
+        return [-1, wait]
+    if args[7] == "1" and wait == 0:
+        tokens = _take_tokens(server, limits, rate, burst, chunk)
+        if tokens > 0:
+            return [tokens, 0]
+    if server.hget(payment, "version") != version:
+        return [0, wait]
+    if not server.lrange(inbox) and server.zscore(open_, id_) is not None:
+        server.zadd(open_, server.clock() + back, id_)
+    server.zadd(waiting, float(place), id_)
+    return [0, wait if was is not None else wait + 1]
+
+
+def release(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # noqa: C901  (as long as its script)
+    limits, waiting, open_, queue = keys
+    prefix, (rate, burst, most, first_repeat, repeats) = args[0], map(int, args[1:6])
+    free, look, now = args[6] == "1", int(args[7]), server.clock()
+    for id_ in server.zrangebyscore(waiting, -1):
+        if (server.zscore(waiting, id_) or 0) > 30_000 - now:
+            server.zrem(waiting, id_)
+
+    def waits(id_: str) -> bool:
+        at = server.hget(f"{prefix}:v1:payment:{id_}", "nextInquiryAt")
+        return at is not None and int(at) <= now and server.zscore(open_, id_) is not None
+
+    def call(low: float, below: float, most: int) -> int:
+        nonlocal look
+        called = 0
+        while called < most and look > 0:
+            ids = _in_line(server, waiting, low, below)[: min(most - called, look)]
+            if not ids:
+                break
+            look -= len(ids)
+            for id_ in ids:
+                if waits(id_):
+                    server.zadd(waiting, -now, id_)
+                    server.zadd(open_, now, id_)
+                    arm(server, queue, prefix, id_, now)
+                    called += 1
+                else:
+                    server.zrem(waiting, id_)
+        return called
+
+    tokens = most if free else _take_tokens(server, limits, rate, burst, most)
+    called = call(0, first_repeat, tokens)
+    called += call(first_repeat, float("inf"), min(tokens - called, repeats))
+    if not free and rate and tokens > called:
+        server.hincrby(limits, "tokens", (tokens - called) * 1_000_000)
+    return [called, len(_in_line(server, waiting, 0, float("inf")))]
+
+
+def gate(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    limits, waiting = keys
+    length, calls, was, new = int(args[0]), int(args[1]), args[2], args[3]
+    now, text = server.clock(), server.hget(limits, "gate") or ""
+    if new != "" and text == was:
+        server.hset(limits, "gate", new)
+        text = new
+    window = now - now % length
+    behind = window - int(server.hget(limits, "window") or 0)
+    count = int(server.hget(limits, "calls") or 0)
+    before = int(server.hget(limits, "before") or 0)
+    if behind > 0:
+        count, before = 0, count if behind == length else 0
+    count += calls
+    if calls > 0:
+        fields = {"window": window, "calls": count, "before": before}
+        server.hset(limits, *(str(part) for field in fields.items() for part in field))
+    return [text, len(_in_line(server, waiting, 0, float("inf"))), count + before]
+
+
 TWINS: dict[str, Twin] = {
-    twin.__name__: twin
+    twin.__name__.rstrip("_"): twin
     for twin in (
         append,
         census,
@@ -710,10 +809,13 @@ TWINS: dict[str, Twin] = {
         collect,
         due,
         erase,
+        gate,
         hours,
         overdue,
+        pass_,
         rearm,
         receive,
+        release,
         save,
         settle,
         stuck,

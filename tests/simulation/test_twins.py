@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from jobs.limits import FIRST_REPEAT
 from tests.simulation.redis import (
     TWINS,
     Hash,
@@ -84,6 +85,7 @@ settles = st.tuples(
         }
     ),
 )
+rates = st.sampled_from([0, 500, 100_000])
 calls = st.one_of(
     receives,
     receives,
@@ -142,6 +144,41 @@ calls = st.one_of(
     settles,
     settles,
     st.tuples(st.just("waiting"), st.fixed_dictionaries({"most": st.integers(1, 2)})),
+    st.tuples(
+        st.just("pass"),
+        st.fixed_dictionaries(
+            {
+                "id": ids,
+                "stale": st.sampled_from([False, False, False, True]),
+                "rank": st.sampled_from([1_000, 2_000, FIRST_REPEAT + 1_000]),
+                "rate": rates,
+                "free": st.booleans(),
+            }
+        ),
+    ),
+    st.tuples(
+        st.just("release"),
+        st.fixed_dictionaries(
+            {
+                "rate": rates,
+                "most": st.integers(0, 2),
+                "repeats": st.integers(0, 1),
+                "free": st.booleans(),
+                "look": st.integers(1, 3),
+            }
+        ),
+    ),
+    st.tuples(
+        st.just("gate"),
+        st.fixed_dictionaries(
+            {
+                "calls": st.integers(0, 3),
+                "new": st.sampled_from(["", "a", "b"]),
+                "stale": st.sampled_from([False, False, True]),
+                "length": st.sampled_from([1, 10, 10_000]),
+            }
+        ),
+    ),
     st.tuples(st.just("rearm"), st.fixed_dictionaries({"id": ids})),
     st.tuples(st.just("unpark"), st.fixed_dictionaries({"id": ids, "before": moments})),
     st.tuples(
@@ -150,7 +187,10 @@ calls = st.one_of(
             {
                 "id": ids,
                 "what": st.sampled_from(
-                    ["finish", "start", "begin", "retry", "lose payload", "expire", "due"]
+                    [
+                        *("finish", "start", "begin", "retry", "lose payload", "expire", "due"),
+                        *("called", "called long ago"),
+                    ]
                 ),
             }
         ),
@@ -231,6 +271,10 @@ class Pair:
             case "expire":
                 await self.redis.delete(k.payment(key), k.timeline(key))
                 self.twin.delete(k.payment(key), k.timeline(key))
+            case "called" | "called long ago":
+                at = -self.now if said["what"] == "called" else 40_000 - self.now
+                await self.redis.zadd(k.waiting("c"), {key: at})
+                self.twin.zadd(k.waiting("c"), at, key)
             case _:  # due
                 await self.redis.zadd(k.open, {key: 1000})
                 self.twin.zadd(k.open, 1000, key)
@@ -283,6 +327,24 @@ class Pair:
     def _due(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
         return [self.keys.queue], [now + said["ahead"], said["offset"], said["count"]]
 
+    def _pass(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        names = [k.limits("c"), k.waiting("c"), k.payment(key), k.inbox(key), k.open]
+        args = [key, self._version(key) + said["stale"], said["rank"], 5_000]
+        return names, [*args, said["rate"], 2, 2, "01"[said["free"]]]
+
+    def _release(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k = self.keys
+        names = [k.limits("c"), k.waiting("c"), k.open, k.queue]
+        args = [k.prefix, said["rate"], 2, said["most"], FIRST_REPEAT, said["repeats"]]
+        return names, [*args, "01"[said["free"]], said["look"]]
+
+    def _gate(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k = self.keys
+        was = self.twin.hget(k.limits("c"), "gate") or ""
+        args = [said["length"], said["calls"], was + "!" * said["stale"], said["new"]]
+        return [k.limits("c"), k.waiting("c")], args
+
     def _rearm(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.open, self.keys.queue], [said["id"], self.keys.prefix]
 
@@ -318,7 +380,8 @@ class Pair:
             "expect": expect[said["expect"]],
             "fields": ["status", said["status"], "closingTime", str(now + said["closing"])]
             + ["version", version, "schema", str(said["schema"])]
-            + ["trackedAt", str(now - said["closing"] - len(key))],
+            + ["trackedAt", str(now - said["closing"] - len(key))]
+            + (["nextInquiryAt", str(now + at)] if isinstance(at, int) else []),
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "type", text, "data", "{}"] for text in said["events"]],
