@@ -26,6 +26,7 @@ import worker.arq_jobs
 import worker.commands
 import worker.gateway
 import worker.housekeeping
+import worker.limits
 import worker.main
 import worker.outage
 import worker.receiver
@@ -45,6 +46,7 @@ from worker.commands import CommandStream
 from worker.gateway import HttpGateway
 from worker.housekeeping import _unpark
 from worker.keys import Keys
+from worker.limits import Limits
 from worker.outage import Outage
 from worker.receiver import Visit
 from worker.records import OtherVersions
@@ -85,6 +87,8 @@ class Mix:
     brake: int
     report_at: Ms  #: when ON_TIMEOUT=report is set for the whole deployment; 0: never
     parked_for: Ms  #: how long mail of payments never tracked waits
+    rate_limit: float  #: calls a second of an account; 0: any number
+    places: int  #: for calls at once, in a worker
     heal: Ms  #: when all of it stops
 
     @classmethod
@@ -112,6 +116,8 @@ class Mix:
             brake=tape.among(0, 0, 0, 1),
             report_at=tape.among(0, 0, 0, 0, 0, 0, 0, tape.between(1, 5 * MINUTE)),
             parked_for=tape.among(2 * HOUR, 15 * MINUTE),
+            rate_limit=tape.among(0, 0, 0, 1, 0.2),
+            places=tape.among(64, 64, 2),
             heal=tape.among(3, 5, 10, 40) * MINUTE,
         )
 
@@ -500,7 +506,10 @@ class Worker(Shell):
     def begin(self) -> None:
         self.arq = Link(self.world, self.process, tries=30)
         store = self.store(tries=2)
-        self.tools = Tools(store=store, accounts=self._accounts(), log=self.world.log)
+        self.limits = self._limits(store)
+        self.tools = Tools(
+            store=store, accounts=self._accounts(), log=self.world.log, limits=self.limits
+        )
         self.ctx: dict[str, Any] = {
             "tools": self.tools,
             "store": store,
@@ -512,6 +521,7 @@ class Worker(Shell):
         self.spawn(self._sweep())
         self.spawn(self._watch())
         self.spawn(self._keep_house())
+        self.spawn(self._call_from_the_line())
         self.spawn(self._poll())
 
     def _accounts(self) -> dict[str, Account]:
@@ -528,8 +538,46 @@ class Worker(Shell):
             )
             session, us = cast(Any, SimSession(world)), cast(Any, settings)
             line = HttpGateway(session, us, 10_000, "https://shop/notify")
-            accounts[client_id] = Account(gateway=line, policy=world.policy, brake=world.mix.brake)
+            counted = self.limits.counted(client_id, line)
+            accounts[client_id] = Account(
+                gateway=counted, policy=world.policy, brake=world.mix.brake
+            )
         return accounts
+
+    def _limits(self, store: Store) -> Limits:
+        """With places for as few calls at once as there are payments, or fewer."""
+        world = self.world
+        rates = dict.fromkeys(CLIENTS, world.mix.rate_limit)
+        link = Link(world, self.process, tries=2)
+        limits = Limits(cast(Any, SimRedis(link)), world.keys, store.now, rates, world.mix.places)
+        limits._scripts = SimScripts(link)
+        return limits
+
+    async def _call_from_the_line(self) -> None:
+        """Rounds that would find nothing are left out. Whoever gets in line moves in the open set."""
+        world, limits = self.world, self.limits
+        self.spawn(self._look_at_once())
+        while True:
+            with contextlib.suppress(RedisError):
+                await limits.round()
+            await asyncio.sleep(worker.limits.ROUND / SECOND)
+            await world.until(world.keys.open, self._next_round)
+
+    async def _look_at_once(self) -> None:
+        """Where it was heard that the gateway is away, or back."""
+        while True:
+            await self.limits._wanted.wait()
+            self.limits._wanted.clear()
+            self.world.server._ring(self.world.keys.open)
+
+    def _next_round(self) -> float:
+        world, limits, first = self.world, self.limits, float("inf")
+        for client_id in CLIENTS:
+            lane = limits.lane(client_id)
+            waits = world.server.last_score(world.keys.waiting(client_id)) >= 0
+            if waits or lane.urgent:
+                first = min(first, lane.look_at(world.loop.now))
+        return first
 
     # arq
 
@@ -921,6 +969,7 @@ def patched(world: World) -> Iterator[None]:
         patch.object(worker.gateway, "time", Clock(world)),
         patch.object(worker.commands, "log", world.log),
         patch.object(worker.housekeeping, "log", world.log),
+        patch.object(worker.limits, "log", world.log),
         patch.object(worker.store, "log", world.log),
         patch.object(worker.arq_jobs, "log", world.log),
         patch.object(worker.outage, "log", world.log),

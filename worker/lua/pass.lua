@@ -14,7 +14,8 @@ local place = redis.call('ZSCORE', waiting, id)
 
 if place and tonumber(place) < 0 then
   redis.call('ZREM', waiting, id)
-  return {now, -1, wait}
+  if now + tonumber(place) <= 30000 then return {now, -1, wait} end
+  place = nil -- it was called long ago, and has been elsewhere since
 end
 if ARGV[8] == '1' and wait == 0 then
   local tokens = take_tokens(limits, now, tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
