@@ -99,6 +99,7 @@ FIELDS: Mapping[str, str] = {
     "code": "the gateway's code in it, or the value that does not match",
     "why": "the cause in a word: timeout, not_connected, http_503, untrusted_..., a mark, ...",
     "calls_per_second": "how many may leave for the gateway from now on, by all processes",
+    "waiting": "how many of the account's payments wait in line for a call",
     "in_a_row": "how many had no answer by now",
     "attempt": "the number of this pay or cancel, or of this try to deliver",
     # Requests to the receiver

@@ -554,7 +554,7 @@ class Worker(Shell):
         return limits
 
     async def _call_from_the_line(self) -> None:
-        """Rounds that would find nothing are left out. Whoever gets in line moves in the open set."""
+        """Rounds that would find nothing are left out: who gets in line moves in the open set."""
         world, limits = self.world, self.limits
         self.spawn(self._look_at_once())
         while True:
