@@ -202,7 +202,7 @@ async def test_every_answer_begins_with_the_time_of_redis(bench: Bench, payment:
         "erase": (["p", "t", "open", "inbox", "parked"], [KEY, 1]),
         "overdue": (["open", "queue", "swept"], ["prefix", 500, 0, 10]),
         "gate": (["limits", "line"], [10_000, 0, "", ""]),
-        "pass": (["limits", "line", KEY, "inbox", "open"], [KEY, 1, 1, 1, 0, 1, 1, "1"]),
+        "pass": (["limits", "line", KEY, "i", "open", "queue"], [KEY, "p", 1, 1, 1, 0, 1, 1, "1"]),
         "release": (["limits", "line", "open", "queue"], ["prefix", 0, 1, 0, 3, 0, "0", 10]),
         "rearm": (["open", "queue"], [KEY, "prefix"]),
         "redeliver": (["dead", "deliveries", "lane"], ["1-0", "lane", "{}", 0]),

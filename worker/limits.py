@@ -162,9 +162,18 @@ class Limits:
         k, key, now = self.keys, payment.key, self._now()
         rate, burst = _bucket(self._pace(lane, now))
         names = [k.limits(lane.client_id), k.waiting(lane.client_id)]
-        names += [k.payment(key), k.inbox(key), k.open]
+        names += [k.payment(key), k.inbox(key), k.open, k.queue]
         back = spread(COME_BACK, key, payment.attempts)
-        args = [key, payment.version, f"{place:.0f}", back, rate, burst, max(burst // 10, 1)]
+        args = [
+            key,
+            k.prefix,
+            payment.version,
+            f"{place:.0f}",
+            back,
+            rate,
+            burst,
+            max(burst // 10, 1),
+        ]
         _, tokens, waiting = await self._scripts.run("pass", names, [*args, "1" if free else "0"])
         lane.waiting = int(waiting)
         if waiting:

@@ -164,7 +164,7 @@ SET {swept} 0
 ZRANGEBYSCORE {open} 0 1
 EXISTS arq:job:any
 # pass.lua, release.lua, gate.lua
-EVALSHA {sha} 5 {limits} {waiting} {payment} {inbox} {open}
+EVALSHA {sha} 6 {limits} {waiting} {payment} {inbox} {open} {queue}
 HGET {limits} gate
 HMGET {limits} tokens
 HSET {limits} gate x

@@ -726,9 +726,9 @@ def _in_line(server: Server, waiting: str, low: float, below: float) -> list[str
 
 
 def pass_(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    limits, waiting, payment, inbox, open_ = keys
-    id_, version, place = args[:3]
-    back, rate, burst, chunk = map(int, args[3:7])
+    limits, waiting, payment, inbox, open_, queue = keys
+    id_, prefix, version, place = args[:4]
+    back, rate, burst, chunk = map(int, args[4:8])
     wait = len(_in_line(server, waiting, 0, float("inf")))
     was = server.zscore(waiting, id_)
     if was is not None and was < 0:
@@ -736,14 +736,15 @@ def pass_(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         if server.clock() + was <= 30_000:
             return [-1, wait]
         was = None
-    if args[7] == "1" and wait == 0:
+    if args[8] == "1" and wait == 0:
         tokens = _take_tokens(server, limits, rate, burst, chunk)
         if tokens > 0:
             return [tokens, 0]
     if server.hget(payment, "version") != version:
         return [0, wait]
-    if not server.lrange(inbox) and server.zscore(open_, id_) is not None:
-        server.zadd(open_, server.clock() + back, id_)
+    for line, member in ((open_, id_), (queue, f"{prefix}:{id_}")):
+        if not server.lrange(inbox) and server.zscore(line, member) is not None:
+            server.zadd(line, server.clock() + back, member)
     server.zadd(waiting, float(place), id_)
     return [0, wait if was is not None else wait + 1]
 

@@ -329,8 +329,8 @@ class Pair:
 
     def _pass(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
-        names = [k.limits("c"), k.waiting("c"), k.payment(key), k.inbox(key), k.open]
-        args = [key, self._version(key) + said["stale"], said["rank"], 5_000]
+        names = [k.limits("c"), k.waiting("c"), k.payment(key), k.inbox(key), k.open, k.queue]
+        args = [key, k.prefix, self._version(key) + said["stale"], said["rank"], 5_000]
         return names, [*args, said["rate"], 2, 2, "01"[said["free"]]]
 
     def _release(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
