@@ -4,7 +4,8 @@
     python -m tests.outage error --past-closing --uncondensed
 
 `refuse`, `hang`, `error` and `lie` are what the gateway does: nobody listens, nothing is answered,
-503 at once, an answer that is not signed. `redis` stops Redis under the worker, `forged` sends the receiver what is not the gateway's.
+503 at once, an answer that is not signed. `redis` stops Redis under the worker, `forged` sends the
+receiver what is not the gateway's.
 """
 
 import argparse
