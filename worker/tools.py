@@ -18,7 +18,7 @@ from worker.settings import Account as AccountSettings
 from worker.settings import Settings
 from worker.store import Store
 
-MAX_JOBS = 64  #: payments in hand at once, in one worker process
+MAX_JOBS = 512  #: payments in hand at once, in one worker process: what waits costs nothing
 
 
 def policy_of(settings: Settings, account: AccountSettings) -> Policy:
@@ -87,6 +87,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     store = store_of(settings, redis)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(store.end)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
         accounts = Accounts(settings, session)
         callbacks = checker(settings.accounts)

@@ -21,3 +21,9 @@ local function arm(queue, prefix, id, at, now)
   redis.call('ZADD', queue, string.format('%.0f', at), job)
   redis.call('DEL', 'arq:retry:' .. job) -- tries count for nothing, and no number there ends arq's worker
 end
+
+-- Forget a job, and all that arq keeps of it.
+local function disarm(queue, job)
+  redis.call('DEL', 'arq:job:' .. job, 'arq:retry:' .. job)
+  redis.call('ZREM', queue, job)
+end

@@ -1,8 +1,10 @@
--- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, wake-up.
+-- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, and the payment's
+-- job, which is queued for whenever the open set says.
 -- KEYS payment, timeline, inbox, open, outcomes, brake, parked, queue, deliveries, lane
 -- ARGV[1] JSON: id, client, prefix, expect (version read; null = must be new), fields [k,v,..],
---   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), alone (bool),
---   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool),
+--   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), left (messages that
+--   the holder knows of and has yet to apply), alone (bool),
+--   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool),
 --   lane (its name), callbacks [json..]
 -- Returns {now, the new version}, or {now, 0} where another was first and nothing is changed.
 local payment, timeline, inbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -57,14 +59,16 @@ for _, callback in ipairs(d.callbacks) do redis.call('RPUSH', lane, callback) en
 if #d.callbacks > 0 then redis.call('ZADD', deliveries, 'NX', string.format('%.0f', now), d.lane) end
 
 local at = d.at
-if mail > 0 then at = string.format('%.0f', now) end
+if mail > d.left then at = string.format('%.0f', now) end
 if at == '' then
   redis.call('ZREM', open, d.id)
+  disarm(queue, d.prefix .. ':' .. d.id)
 elseif at == 'never' then
   redis.call('ZADD', open, '+inf', d.id)
+  disarm(queue, d.prefix .. ':' .. d.id)
 else
   redis.call('ZADD', open, at, d.id)
-  if d.wake then arm(queue, d.prefix, d.id, tonumber(at), now) end
+  arm(queue, d.prefix, d.id, tonumber(at), now)
 end
 
 if d.ttl > 0 then
