@@ -229,10 +229,9 @@ class HeldUpStore(Store):
         entries: Sequence[Entry],
         *,
         heard: int = 0,
-        wake: bool = False,
     ) -> Payment | None:
         await self._before()
-        saved = await super().save(loaded, decision, entries, heard=heard, wake=wake)
+        saved = await super().save(loaded, decision, entries, heard=heard)
         await self._after()
         return saved
 

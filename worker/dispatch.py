@@ -57,7 +57,7 @@ class Dispatcher:
         """Take and run jobs until `drain` is called; when Redis is away, wait and go on."""
         while not self._stopping:
             try:
-                full = await self._round()
+                full = await self.round()
             except (RedisError, OSError) as fault:
                 self._outage.waits(fault)
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -67,9 +67,9 @@ class Dispatcher:
             else:
                 await asyncio.sleep(0 if full else POLL_SECONDS)
 
-    async def _round(self) -> bool:
-        """Whether more may be due."""
-        self._end_overdue()
+    async def round(self) -> bool:
+        """Take a batch and start it; whether more may be due."""
+        self.end_overdue()
         if not (most := min(BATCH, self._most - len(self._in_hand))):
             return False
         batch = await self._jobs.take(most)
@@ -85,7 +85,7 @@ class Dispatcher:
         self._in_hand[task] = time.monotonic() + self._timeout
         task.add_done_callback(self._in_hand.pop)
 
-    def _end_overdue(self) -> None:
+    def end_overdue(self) -> None:
         """Who takes so long has lost his payment. They are in the order in which they began."""
         now = time.monotonic()
         for task, last in self._in_hand.items():

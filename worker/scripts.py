@@ -148,10 +148,10 @@ class Scripts:
             if confirm is not None:
                 pipe.execute_command(*confirm.command)
             answers: list[Any] = await pipe.execute(raise_on_error=False)
-        return answers if confirm is None else _confirmed(answers[:-1], answers[-1], confirm)
+        return answers if confirm is None else confirmed(answers[:-1], answers[-1], confirm)
 
 
-def _confirmed(answers: list[Any], counts: Any, confirm: Confirm) -> list[Any]:
+def confirmed(answers: list[Any], counts: Any, confirm: Confirm) -> list[Any]:
     """The answers, where they are known to be safe."""
     if isinstance(counts, Exception):
         doubt: Exception = counts

@@ -59,8 +59,10 @@ for _, callback in ipairs(d.callbacks) do redis.call('RPUSH', lane, callback) en
 if #d.callbacks > 0 then redis.call('ZADD', deliveries, 'NX', string.format('%.0f', now), d.lane) end
 
 local at = d.at
-if mail > d.left then at = string.format('%.0f', now) end
-if at == '' then
+if mail > d.left then
+  redis.call('ZADD', open, string.format('%.0f', now), d.id)
+  arm_for_mail(queue, d.prefix, d.id, now)
+elseif at == '' then
   redis.call('ZREM', open, d.id)
   disarm(queue, d.prefix .. ':' .. d.id)
 elseif at == 'never' then
