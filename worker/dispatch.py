@@ -6,6 +6,7 @@ what a dead worker had in hand comes back by itself, and whoever was too late ca
 """
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -52,12 +53,14 @@ class Dispatcher:
         self._in_hand: dict[asyncio.Task[None], float] = {}  #: and when each is cancelled
         self._other_versions = OtherVersions()
         self._stopping = False
+        self._taking = asyncio.Lock()
 
     async def run(self) -> None:
         """Take and run jobs until `drain` is called; when Redis is away, wait and go on."""
         while not self._stopping:
             try:
-                full = await self.round()
+                async with self._taking:
+                    full = await self.round()
             except (RedisError, OSError) as fault:
                 self._outage.waits(fault)
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -96,8 +99,10 @@ class Dispatcher:
     async def drain(self, seconds: float) -> None:
         """Take no more; wait until all in hand has ended, and then cancel it."""
         self._stopping = True
-        if self._in_hand:
-            await asyncio.wait(list(self._in_hand), timeout=seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._taking:  # what is being taken is in hand
+                if self._in_hand:
+                    await asyncio.wait(list(self._in_hand))
         await end(list(self._in_hand))
 
     # Other jobs than those of payments

@@ -150,7 +150,7 @@ async def _save_in_two(
     saved = await _SAVE(self, payment, write, safe)
     if saved is not None:
         for fields in events:
-            await self._run("append", [self.keys.outcomes], fields, True)
+            await self.run("append", [self.keys.outcomes], fields, True)
     return saved
 
 
@@ -202,7 +202,7 @@ def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
     ) -> list[Any]:
         return await _RUN(self, script, keys, args, safe and script != name)
 
-    return method("_run", run)
+    return method("run", run)
 
 
 async def _digest_before_message(
