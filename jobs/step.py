@@ -56,7 +56,8 @@ async def write(tools: Tools, step: Step, *, heard: int = 0) -> Loaded | None:
     if decision.act is Act.ERASE:
         return await _erase(tools, step)
     entries = list(_entries(step, tools.store.now()))
-    saved = await tools.store.save(loaded, decision, entries, heard=heard)
+    brake = tools.accounts[loaded.payment.client_id].brake
+    saved = await tools.store.save(loaded, decision, entries, heard=heard, brake=brake)
     if saved is None:
         return None
     report(tools.log, step.message, loaded.payment, saved, decision, entries)

@@ -229,9 +229,10 @@ class HeldUpStore(Store):
         entries: Sequence[Entry],
         *,
         heard: int = 0,
+        brake: int = 0,
     ) -> Payment | None:
         await self._before()
-        saved = await super().save(loaded, decision, entries, heard=heard)
+        saved = await super().save(loaded, decision, entries, heard=heard, brake=brake)
         await self._after()
         return saved
 

@@ -153,7 +153,14 @@ async def test_a_timeline_with_junk_is_shown_and_written_on(store: Store, raw: b
 def _save(store: Store, found: Payment, entries: list[str]) -> Awaitable[list[Any]]:
     decision = Decision(payment=found, act=Act.WAIT, events=())
     write = store._write(found.version, decision, [])
-    write |= {"entries": entries, "heard": 0, "left": 0, "found": False, "missed": False}
+    write |= {
+        "entries": entries,
+        "heard": 0,
+        "left": 0,
+        "found": False,
+        "missed": False,
+        "brake": 0,
+    }
     k = store.keys
     names = [k.payment(KEY), k.timeline(KEY), k.inbox(KEY), k.open]
     names += [k.outcomes, k.brake, k.parked, k.queue]
@@ -334,7 +341,8 @@ ODD_JOBS = [
     _JOB | {"a": [[1]]},
     {},
 ]
-DEAD_JOBS = 3  #: those of `track_payment` with one argument: commands that cannot be read
+#: Less the wake-ups of payments that are not open, of which nothing is left to do.
+DEAD_JOBS = len(ODD_JOBS) - sum(job in ODD_JOBS for job in (_JOB | {"a": [1, 2, 3]}, _JOB | {"k": {"x": 1}}, _JOB | {"a": [[1]]}))
 
 
 async def test_with_junk_in_every_key_a_good_payment_still_reaches_its_end(

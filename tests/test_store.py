@@ -26,7 +26,7 @@ from jobs.model import (
 from jobs.news import Notification, NotifyKind, OtherKind, Unusable
 from jobs.payment import track as tracked
 from jobs.schedule import DAY, HOUR, MINUTE, Policy
-from jobs.tools import LEASE, Entry
+from jobs.tools import LEASE, Entry, Loaded
 from tests.fakes import CLIENT, KEY, REQUEST, USD, Bench, notification, open_bench, track
 from worker import store
 from worker.records import UnknownSchema
@@ -640,6 +640,28 @@ async def test_only_a_closing_time_reached_unfound_counts_and_one_found_starts_a
     await save(bench, **then)
     assert (await bench.worker.load()).misses == missed
     assert (await counted(bench))[b"another"] == b"5"
+
+
+@pytest.mark.parametrize(("limit", "given_up"), [(0, 3), (2, 2)])
+async def test_of_many_who_give_up_at_the_same_time_no_more_do_than_the_brake_lets_through(
+    bench: Bench, limit: int, given_up: int
+) -> None:
+    """Each had read the count before any of them wrote."""
+    now, saved = await bench.now(), 0
+    for n in range(3):
+        decision = tracked(replace(track(now), payment_request_id=f"order-{n}"), now, Policy())
+        created = await bench.worker.store.create(decision, [])
+        assert created is not None
+        gives_up = replace(created, status=Status.CANCELLING, cause=Cause.TIMED_OUT)
+        loaded = Loaded(payment=created, inbox=(), misses=0)
+        answer = await bench.worker.store.save(loaded, Decision(payment=gives_up), [], brake=limit)
+        saved += answer is not None
+        if answer is None:
+            rests = replace(created, status=Status.UNRESOLVED, reason="brake", next_at=None)
+            held = Decision(payment=rests)
+            assert await bench.worker.store.save(loaded, held, [], brake=limit)
+    assert saved == given_up
+    assert await counted(bench) == {CLIENT.encode(): b"3"}
 
 
 # create and erase

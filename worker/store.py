@@ -121,22 +121,25 @@ class Store:
         entries: Sequence[Entry],
         *,
         heard: int = 0,
+        brake: int = 0,
     ) -> Payment | None:
-        before = loaded.payment
+        before, after = loaded.payment, decision.payment
+        missed = _missed(before, after)
         write = self._write(before.version, decision, entries, holds=heard > 0)
         write |= {
             "heard": heard,
             "left": len(loaded.inbox) - heard if heard else 0,
-            "found": decision.payment.found and not before.found and loaded.misses > 0,
-            "missed": _missed(before, decision.payment),
+            "found": after.found and not before.found and loaded.misses > 0,
+            "missed": missed,
+            "brake": brake if missed and after.status is Status.CANCELLING else 0,
         }
         # What changes nothing is repeated if it is lost: only news and acts must be safe.
         safe = bool(decision.events or heard or decision.act is not Act.WAIT)
-        return await self._save(decision.payment, write, safe)
+        return await self._save(after, write, safe)
 
     async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:
         write = self._write(None, decision, entries)
-        write |= {"heard": 0, "left": 0, "found": False, "missed": False}
+        write |= {"heard": 0, "left": 0, "found": False, "missed": False, "brake": 0}
         return await self._save(decision.payment, write, True)
 
     def _write(

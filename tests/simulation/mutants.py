@@ -169,12 +169,13 @@ async def _inbox_first(
     entries: Sequence[Entry],
     *,
     heard: int = 0,
+    brake: int = 0,
 ) -> Payment | None:
     """The message leaves the inbox before what it changes is written."""
     server, name = _server(self), self.keys.inbox(loaded.payment.key)
     if heard:
         await _link(self).call(lambda: server.ltrim(name, heard))
-    return await _SAVE_ALL(self, loaded, decision, entries, heard=0)
+    return await _SAVE_ALL(self, loaded, decision, entries, heard=0, brake=brake)
 
 
 def _link(store: Store) -> Any:

@@ -568,6 +568,8 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
     mail = len(server.lrange(inbox)) - d["heard"]
     if d["alone"] and mail > 0:
         return _refused(server, d, "mail")
+    if 0 < d["brake"] <= int(server.hget(brake, d["client"]) or 0):
+        return _refused(server, d, "brake")
     if server.watch is not None:
         before = dict(zip(*[iter(server.hgetall(payment))] * 2, strict=True)) or None
         server.watch.saved(before, d, next_version(version, now))

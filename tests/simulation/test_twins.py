@@ -70,6 +70,7 @@ saves = st.tuples(
             "callbacks": st.lists(urls, max_size=2),
             "found": st.booleans(),
             "missed": st.booleans(),
+            "brake": st.sampled_from([0, 0, 1, 2]),
         }
     ),
 )
@@ -180,6 +181,7 @@ NEW_AND_OVERDUE: dict[str, Any] = {
     "found": False,
     "missed": False,
     "left": 0,
+    "brake": 0,
 }
 
 

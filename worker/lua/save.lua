@@ -5,6 +5,7 @@
 --   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), left (messages that
 --   the holder knows of and has yet to apply), alone (bool),
 --   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool),
+--   brake (misses in a row from which this must not be written; 0 = it may),
 --   lane (its name), callbacks [json..]
 -- Returns {now, the new version}, or {now, 0} where another was first and nothing is changed.
 local payment, timeline, inbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -21,6 +22,7 @@ elseif tonumber(version or -1) ~= d.expect then
 end
 local mail = redis.call('LLEN', inbox) - d.heard
 if d.alone and mail > 0 then return {now, 0} end
+if d.brake > 0 and tonumber(redis.call('HGET', brake, d.client) or 0) >= d.brake then return {now, 0} end
 
 -- A key of the wrong type must stop us here, not half-way: Lua undoes nothing.
 redis.call('LLEN', timeline)
