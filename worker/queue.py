@@ -32,7 +32,10 @@ class NewerVersion(ValueError):
 
 def deserialize(raw: bytes) -> dict[str, Any]:
     """The job; ValueError if it is of another version, or no JSON at all."""
-    job = json.loads(raw)
+    try:
+        job = json.loads(raw)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(job, dict):
         raise ValueError("not a job of this version")
     version = job.get("v", VERSION)
