@@ -172,7 +172,7 @@ class Store:
         names += [k.outcomes, k.brake, k.parked, k.queue]
         names += [k.deliveries, k.delivery(write["lane"])]
         _, version = await self.run("save", names, [json.dumps(write)], safe)
-        return replace(payment, version=int(version)) if version else None
+        return payment.having(version=int(version)) if version else None
 
     async def erase(self, loaded: Loaded) -> bool:
         k, key = self.keys, loaded.payment.key

@@ -16,6 +16,7 @@ from worker.keys import Keys
 from worker.logs import log
 from worker.settings import Account as AccountSettings
 from worker.settings import Settings
+from worker.signer import Sign, Signer, cores, sign_here, threads_for
 from worker.store import Store
 
 MAX_JOBS = 512  #: payments in hand at once, in one worker process: what waits costs nothing
@@ -54,8 +55,10 @@ def store_of(settings: Settings, redis: Redis) -> Store:
 class Accounts(Mapping[str, Account]):
     """The accounts as the settings have them at the moment: they may change while a worker runs."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
-        self._settings, self._session = settings, session
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, sign: Sign = sign_here
+    ) -> None:
+        self._settings, self._session, self._sign = settings, session, sign
         self._made: dict[str, tuple[AccountSettings, Account]] = {}
 
     def __getitem__(self, client_id: str) -> Account:
@@ -74,7 +77,9 @@ class Accounts(Mapping[str, Account]):
     def _make(self, told: AccountSettings) -> Account:
         own = self._settings.of(told.client_id)
         return Account(
-            gateway=HttpGateway(self._session, told, own.gateway_timeout, own.notify_url),
+            gateway=HttpGateway(
+                self._session, told, own.gateway_timeout, own.notify_url, self._sign
+            ),
             policy=policy_of(self._settings, told),
             brake=own.cancel_brake,
         )
@@ -89,6 +94,8 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(store.end)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
-        accounts = Accounts(settings, session)
+        signer = Signer(threads_for(cores()))
+        stack.callback(signer.close)
+        accounts = Accounts(settings, session, signer.sign)
         callbacks = checker(settings.accounts)
         yield Tools(store=store, accounts=accounts, log=log, callbacks=callbacks), store
