@@ -64,12 +64,15 @@ class Store(Protocol):
         entries: Sequence[Entry],
         *,
         heard: int = 0,
-        wake: bool = False,
+        brake: int = 0,
     ) -> Payment | None:
-        """Write record, open set, timeline and events in one step; None if another was first.
+        """Write record, open set, timeline, events and wake-up in one step; None if another was
+        first.
 
-        `heard` messages leave the inbox in the same step. The right to cancel is given only if
-        nothing else lies in the inbox. With `wake` the payment's job is queued as well.
+        `heard` messages leave the inbox in the same step; who has heard some goes on with what is
+        due, so the payment is held. The right to cancel is given only if nothing else lies in the
+        inbox, and hope for a payment never found is given up only below `brake` misses in a row:
+        many may be decided about at the same time.
         """
 
     async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:

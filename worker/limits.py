@@ -12,18 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
-
 from jobs import limits
 from jobs.limits import FIRST_REPEAT, WINDOW, Budget, Counts, Gate, Verdict, has_room, rank, repeats
 from jobs.model import Act, Ms, Payment
 from jobs.news import Answer, Silence, Submit
 from jobs.schedule import MINUTE, SECOND, spread
 from jobs.tools import Gateway, Loaded
-from worker.keys import Keys
 from worker.logs import log
 from worker.replies import text_of
-from worker.scripts import Scripts
+from worker.store import Store
 
 ROUND: Ms = 100  #: between two rounds while somebody waits
 LOOK_EVERY: Ms = SECOND  #: at the gate of an account that is called
@@ -90,18 +87,10 @@ class Lane:
 class Limits:
     """Implements `jobs.tools.Limits`. `run` must run beside the jobs, or nobody is ever called."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        keys: Keys,
-        now: Callable[[], Ms],
-        rates: Mapping[str, float],
-        places: int,
-    ) -> None:
+    def __init__(self, store: Store, rates: Mapping[str, float], places: int) -> None:
         """`rates`: calls a second by client id, 0: any number; `places`: jobs at once."""
-        self.keys = keys
-        self._scripts = Scripts(redis)
-        self._now, self._rates, self._places = now, rates, places
+        self.keys, self._now, self._run = store.keys, store.now, store.run
+        self._rates, self._places = rates, places
         self._lanes: dict[str, Lane] = {}
         self._freed, self._wanted = asyncio.Event(), asyncio.Event()
 
@@ -174,7 +163,7 @@ class Limits:
             burst,
             max(burst // 10, 1),
         ]
-        _, tokens, waiting = await self._scripts.run("pass", names, [*args, "1" if free else "0"])
+        _, tokens, waiting = await self._run("pass", names, [*args, "1" if free else "0"])
         lane.waiting = int(waiting)
         if waiting:
             self._wanted.set()
@@ -261,7 +250,7 @@ class Limits:
 
     async def _gate(self, lane: Lane, calls: int, was: str = "", new: str = "") -> _Reply:
         names = [self.keys.limits(lane.client_id), self.keys.waiting(lane.client_id)]
-        now, text, waiting, all_ = await self._scripts.run("gate", names, [WINDOW, calls, was, new])
+        now, text, waiting, all_ = await self._run("gate", names, [WINDOW, calls, was, new])
         return _Reply(int(now), text_of(text), int(waiting), int(all_))
 
     async def _release(self, lane: Lane, probing: bool) -> None:
@@ -275,7 +264,7 @@ class Limits:
         names = [k.limits(lane.client_id), k.waiting(lane.client_id), k.open, k.queue]
         args: list[Any] = [k.prefix, rate, burst, most, FIRST_REPEAT, repeats_]
         args += ["1" if probing else "0", LOOKED_AT]
-        _, called, waiting = await self._scripts.run("release", names, args)
+        _, called, waiting = await self._run("release", names, args)
         lane.owed, lane.owed_since = lane.owed + int(called), now
         lane.waiting = int(waiting)
 

@@ -17,9 +17,10 @@ from worker.limits import Limits
 from worker.logs import log
 from worker.settings import Account as AccountSettings
 from worker.settings import Settings
+from worker.signer import Sign, Signer, cores, sign_here, threads_for
 from worker.store import Store
 
-MAX_JOBS = 64  #: payments in hand at once, in one worker process
+MAX_JOBS = 512  #: payments in hand at once, in one worker process: what waits costs nothing
 
 
 def policy_of(settings: Settings, account: AccountSettings) -> Policy:
@@ -55,8 +56,15 @@ def store_of(settings: Settings, redis: Redis) -> Store:
 class Accounts(Mapping[str, Account]):
     """The accounts as the settings have them at the moment: they may change while a worker runs."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, limits: Limits) -> None:
-        self._settings, self._session, self._limits = settings, session, limits
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        limits: Limits,
+        sign: Sign = sign_here,
+    ) -> None:
+        self._settings, self._session, self._sign = settings, session, sign
+        self._limits = limits
         self._made: dict[str, tuple[AccountSettings, Account]] = {}
 
     def __getitem__(self, client_id: str) -> Account:
@@ -74,7 +82,7 @@ class Accounts(Mapping[str, Account]):
 
     def _make(self, told: AccountSettings) -> Account:
         own = self._settings.of(told.client_id)
-        line = HttpGateway(self._session, told, own.gateway_timeout, own.notify_url)
+        line = HttpGateway(self._session, told, own.gateway_timeout, own.notify_url, self._sign)
         return Account(
             gateway=self._limits.counted(told.client_id, line),
             policy=policy_of(self._settings, told),
@@ -106,9 +114,12 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     store = store_of(settings, redis)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(store.end)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
-        limits = Limits(redis, store.keys, store.now, Rates(settings), MAX_JOBS)
-        accounts = Accounts(settings, session, limits)
+        signer = Signer(threads_for(cores()))
+        stack.callback(signer.close)
+        limits = Limits(store, Rates(settings), MAX_JOBS)
+        accounts = Accounts(settings, session, limits, signer.sign)
         callbacks = checker(settings.accounts)
         tools = Tools(store=store, accounts=accounts, log=log, callbacks=callbacks, limits=limits)
         yield tools, store

@@ -150,14 +150,14 @@ async def _save_in_two(
     saved = await _SAVE(self, payment, write, safe)
     if saved is not None:
         for fields in events:
-            await self._run("append", [self.keys.outcomes], fields, True)
+            await self.run("append", [self.keys.outcomes], fields, True)
     return saved
 
 
 _SAVE = Store._save
 _SAVE_ALL = Store.save
 _WRITE = Store._write
-_RUN = Store._run
+_RUN = Store.run
 _RECEIVE = Store.receive
 _CLAIM = redis.claim
 
@@ -169,13 +169,13 @@ async def _inbox_first(
     entries: Sequence[Entry],
     *,
     heard: int = 0,
-    wake: bool = False,
+    brake: int = 0,
 ) -> Payment | None:
     """The message leaves the inbox before what it changes is written."""
     server, name = _server(self), self.keys.inbox(loaded.payment.key)
     if heard:
         await _link(self).call(lambda: server.ltrim(name, heard))
-    return await _SAVE_ALL(self, loaded, decision, entries, heard=0, wake=wake)
+    return await _SAVE_ALL(self, loaded, decision, entries, heard=0, brake=brake)
 
 
 def _link(store: Store) -> Any:
@@ -188,9 +188,13 @@ def _server(store: Store) -> Server:
 
 
 def _not_alone(
-    self: Store, expect: int | None, decision: Decision, entries: Sequence[Entry]
+    self: Store,
+    expect: int | None,
+    decision: Decision,
+    entries: Sequence[Entry],
+    holds: bool = False,
 ) -> dict[str, Any]:
-    return _WRITE(self, expect, decision, entries) | {"alone": False}
+    return _WRITE(self, expect, decision, entries, holds) | {"alone": False}
 
 
 def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -199,7 +203,7 @@ def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
     ) -> list[Any]:
         return await _RUN(self, script, keys, args, safe and script != name)
 
-    return method("_run", run)
+    return method("run", run)
 
 
 async def _digest_before_message(
@@ -456,12 +460,10 @@ def _judging_once() -> Iterator[None]:
         yield
 
 
-async def _judge_once(
-    tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False
-) -> bool:
+async def _judge_once(tools: Tools, loaded: Loaded, message: Message) -> bool:
     """The loser of a race writes what it had decided before."""
     step = judge(tools, loaded, message)
-    while not await write(tools, step, wake=wake):
+    while not await write(tools, step):
         current = await tools.store.load(loaded.payment.key)
         if current is None:
             return False

@@ -197,6 +197,9 @@ class Server:
         for bell in self.bells.pop(key, ()):
             bell()
 
+    def get(self, key: str) -> str | None:
+        return self._get(key, str)
+
     # Hashes
 
     def hget(self, key: str, field: str) -> str | None:
@@ -332,6 +335,16 @@ def arm(server: Server, queue: str, prefix: str, key: str, at: Ms) -> None:
     server.delete(f"arq:retry:{job}")
 
 
+def arm_for_mail(server: Server, queue: str, prefix: str, key: str) -> None:
+    arm(server, queue, prefix, key, server.clock())
+    server.zadd(queue, server.clock() / 1000, f"{prefix}:{key}")
+
+
+def disarm(server: Server, queue: str, job: str) -> None:
+    server.delete(f"arq:job:{job}", f"arq:retry:{job}")
+    server.zrem(queue, job)
+
+
 def append(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     _publish(server, keys[0], args)
     return []
@@ -344,20 +357,27 @@ def _publish(server: Server, stream: str, flat: Sequence[str]) -> None:
 
 
 def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    payment, inbox, open_, brake = keys
-    id_, client, lease, schema = args
-    now, late = server.clock(), 0
+    payment, inbox, open_, brake, queue = keys
+    id_, client, lease, schema, prefix = args
+    now, late, job = server.clock(), 0, f"{prefix}:{id_}"
     if lease != "":
         due = server.zscore(open_, id_)
-        if due is None or due > now:
+        if due is None or due == float("inf"):
+            disarm(server, queue, job)
+            return [[], [], 0, 0]
+        if due > now:
+            server.zadd(queue, due, job)
             return [[], [], 0, 0]
         if not server.exists(payment):
             server.zrem(open_, id_)
+            disarm(server, queue, job)
             return [[], [], -1, 0]
         if server.hget(payment, "schema") != schema:
+            disarm(server, queue, job)
             return [server.hgetall(payment), [], 0, 0]
         late = now - int(due)
         server.zadd(open_, now + int(lease), id_)
+        server.zadd(queue, now + int(lease), job)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
         if server.watch is not None:
@@ -366,18 +386,41 @@ def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     return [server.hgetall(payment), server.lrange(inbox), misses, late]
 
 
-def due(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    [queue] = keys
-    its_time, offset, count = map(int, args)
+def take(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    queue, open_ = keys
+    prefix, lease, most = args[0] + ":", int(args[1]), int(args[2])
+    now = server.clock()
     free = [
         job
-        for job in server.zrangebyscore(queue, server.clock(), offset)
+        for job in server.zrangebyscore(queue, now)
         if not server.exists(f"arq:in-progress:{job}")
-    ][:count]
+    ][:most]
+    payments: list[str] = []
+    others: list[list[str]] = []
     for job in free:
-        if (server.zscore(queue, job) or 0) > its_time:
-            server.zadd(queue, its_time, job)
-    return [free]
+        server.zadd(queue, now + lease, job)
+        id_ = job.removeprefix(prefix)
+        if id_ != job and server.zscore(open_, id_) is not None:
+            payments.append(id_)
+            continue
+        tries = str(int(server.get(f"arq:retry:{job}") or 0) + 1)
+        server.set(f"arq:retry:{job}", tries, 88_400_000)
+        others.append([job, server.get(f"arq:job:{job}") or "", tries])
+    return [str(now + lease), payments, others]
+
+
+def finish(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    queue, dead = keys
+    job, score, delay = args[:3]
+    if server.zscore(queue, job) != float(score):
+        return [0]
+    if args[3:]:
+        server.xadd(dead, *args[3:])
+    if delay:
+        server.zadd(queue, server.clock() + int(delay), job)
+    else:
+        disarm(server, queue, job)
+    return [1]
 
 
 def erase(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -413,16 +456,6 @@ def overdue(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
             arm(server, queue, prefix, id_, now)
             woken += 1
     return [len(ids), woken, gone]
-
-
-def rearm(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    open_, queue = keys
-    id_, prefix = args
-    at = server.zscore(open_, id_)
-    if at is None or at == float("inf"):
-        return [0]
-    arm(server, queue, prefix, id_, round(at))
-    return [1]
 
 
 def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -516,7 +549,7 @@ def receive(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         due = server.zscore(open_, id_)
         if due is None or due > now:
             server.zadd(open_, now, id_)
-        arm(server, queue, prefix, id_, now)
+        arm_for_mail(server, queue, prefix, id_)
         return ["accepted"]
     if parks != "1":
         return ["untracked"]
@@ -539,6 +572,8 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
     mail = len(server.lrange(inbox)) - d["heard"]
     if d["alone"] and mail > 0:
         return _refused(server, d, "mail")
+    if 0 < d["brake"] <= int(server.hget(brake, d["client"]) or 0):
+        return _refused(server, d, "brake")
     if server.watch is not None:
         before = dict(zip(*[iter(server.hgetall(payment))] * 2, strict=True)) or None
         server.watch.saved(before, d, next_version(version, now))
@@ -564,15 +599,19 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
         server.rpush(lane, *d["callbacks"])
         _lane_up(server, deliveries, d["lane"])
 
-    at = d["at"] if mail <= 0 else str(now)
-    if at == "":
+    at, job = d["at"], f"{d['prefix']}:{d['id']}"
+    if mail > d["left"]:
+        server.zadd(open_, now, d["id"])
+        arm_for_mail(server, queue, d["prefix"], d["id"])
+    elif at == "":
         server.zrem(open_, d["id"])
+        disarm(server, queue, job)
     elif at == "never":
         server.zadd(open_, float("inf"), d["id"])
+        disarm(server, queue, job)
     else:
         server.zadd(open_, int(at), d["id"])
-        if d["wake"]:
-            arm(server, queue, d["prefix"], d["id"], int(at))
+        arm(server, queue, d["prefix"], d["id"], int(at))
 
     if d["ttl"] > 0:
         server.pexpire(payment, d["ttl"])
@@ -814,18 +853,18 @@ TWINS: dict[str, Twin] = {
         census,
         claim,
         collect,
-        due,
+        finish,
         erase,
         gate,
         hours,
         overdue,
         pass_,
-        rearm,
         receive,
         release,
         save,
         settle,
         stuck,
+        take,
         told,
         unpark,
         waiting,

@@ -64,13 +64,14 @@ saves = st.tuples(
             "closing": moments,
             "ttl": st.sampled_from([0, 0, 3_000_000]),
             "heard": st.sampled_from([0, 0, 1, 2]),
+            "left": st.sampled_from([0, 0, 1]),
             "alone": st.booleans(),
             "entries": st.lists(lines, max_size=3),
             "events": st.lists(texts, max_size=2),
             "callbacks": st.lists(urls, max_size=2),
             "found": st.booleans(),
             "missed": st.booleans(),
-            "wake": st.booleans(),
+            "brake": st.sampled_from([0, 0, 1, 2]),
         }
     ),
 )
@@ -123,10 +124,16 @@ calls = st.one_of(
         st.just("hours"),
         st.fixed_dictionaries({"after": st.integers(0, 3), "count": st.integers(1, 3)}),
     ),
+    st.tuples(st.just("take"), st.fixed_dictionaries({"most": st.integers(1, 3)})),
     st.tuples(
-        st.just("due"),
+        st.just("finish"),
         st.fixed_dictionaries(
-            {"ahead": moments, "offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}
+            {
+                "id": ids,
+                "stale": st.sampled_from([0, 0, 1]),
+                "delay": st.sampled_from(["", "", "5000"]),
+                "dies": st.booleans(),
+            }
         ),
     ),
     st.tuples(
@@ -179,7 +186,6 @@ calls = st.one_of(
             }
         ),
     ),
-    st.tuples(st.just("rearm"), st.fixed_dictionaries({"id": ids})),
     st.tuples(st.just("unpark"), st.fixed_dictionaries({"id": ids, "before": moments})),
     st.tuples(
         st.just("meddle"),
@@ -189,7 +195,7 @@ calls = st.one_of(
                 "what": st.sampled_from(
                     [
                         *("finish", "start", "begin", "retry", "lose payload", "expire", "due"),
-                        *("called", "called long ago"),
+                        *("ripe", "called", "called long ago"),
                     ]
                 ),
             }
@@ -214,7 +220,8 @@ NEW_AND_OVERDUE: dict[str, Any] = {
     "callbacks": [],
     "found": False,
     "missed": False,
-    "wake": True,
+    "left": 0,
+    "brake": 0,
 }
 
 
@@ -275,21 +282,18 @@ class Pair:
                 at = -self.now if said["what"] == "called" else 40_000 - self.now
                 await self.redis.zadd(k.waiting("c"), {key: at})
                 self.twin.zadd(k.waiting("c"), at, key)
-            case _:  # due
-                await self.redis.zadd(k.open, {key: 1000})
-                self.twin.zadd(k.open, 1000, key)
+            case _:  # "due" in the open set, or "ripe" in the queue
+                name, member = (k.open, key) if said["what"] == "due" else (k.queue, job)
+                await self.redis.zadd(name, {member: 1000})
+                self.twin.zadd(name, 1000, member)
 
     def _version(self, key: str) -> int:
         return int(self.twin.hget(self.keys.payment(key), "version") or 0)
 
     def _claim(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
-        return [k.payment(key), k.inbox(key), k.open, k.brake], [
-            key,
-            key[0],
-            said.get("lease", ""),
-            1,
-        ]
+        names = [k.payment(key), k.inbox(key), k.open, k.brake, k.queue]
+        return names, [key, key[0], said.get("lease", ""), 1, k.prefix]
 
     _load = _claim
 
@@ -324,8 +328,8 @@ class Pair:
     def _told(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.stuck], [said["id"]]
 
-    def _due(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
-        return [self.keys.queue], [now + said["ahead"], said["offset"], said["count"]]
+    def _take(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.queue, self.keys.open], [self.keys.prefix, 15_000, said["most"]]
 
     def _pass(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
@@ -345,8 +349,11 @@ class Pair:
         args = [said["length"], said["calls"], was + "!" * said["stale"], said["new"]]
         return [k.limits("c"), k.waiting("c")], args
 
-    def _rearm(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
-        return [self.keys.open, self.keys.queue], [said["id"], self.keys.prefix]
+    def _finish(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, job = self.keys, self.keys.job(said["id"])
+        score = round(self.twin.zscore(k.queue, job) or 0) + said["stale"]
+        dead = ["type", "t", "data", "d"] if said["dies"] else []
+        return [k.queue, k.dead], [job, score, said["delay"], *dead]
 
     def _unpark(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]

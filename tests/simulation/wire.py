@@ -18,7 +18,7 @@ from jobs.schedule import SECOND
 from tests.simulation.gateway import Body, to_bytes
 from tests.simulation.loop import Process
 from tests.simulation.redis import Group, Server, run_script, stream_id
-from worker.scripts import Confirm, Scripts
+from worker.scripts import Call, Confirm, Scripts, confirmed
 from worker.signature import Signed, signature_header
 
 if TYPE_CHECKING:
@@ -198,23 +198,29 @@ class SimScripts(Scripts):
         self._link = link
         self._redis = cast(Any, SimpleNamespace(script_load=self._load))
         self._scripts = cast(Any, _Names())
+        self._lanes = {}
 
     async def _load(self, name: str) -> None:
         self._link.world.oracle.reached["script_reloaded"] += 1
         await self._link.call(lambda: self._link.world.server.scripts.add(name))
 
-    async def _send(
-        self, name: str, keys: Sequence[str], args: Sequence[Any], confirm: Confirm | None
-    ) -> list[Any]:
+    async def _send(self, calls: Sequence[Call], confirm: Confirm | None) -> list[Any]:
+        """Each on its own: of a pipeline that is cut off a part may have run."""
+        sent = (self._one(call, confirm) for call in calls)
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    async def _one(self, call: Call, confirm: Confirm | None) -> Any:
         server = self._link.world.server
 
         def work() -> list[Any]:
-            if name not in server.scripts:
+            if call.name not in server.scripts:
                 raise NoScriptError("NOSCRIPT")
-            return run_script(server, name, keys, args)
+            return run_script(server, call.name, call.keys, call.args)
 
         answer = await self._link.call(work, confirm)
-        return [answer] if confirm is None else list(answer)
+        if confirm is None:
+            return answer
+        return confirmed([answer[0]], answer[1], confirm)[0]
 
 
 class _Names:

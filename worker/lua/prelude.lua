@@ -22,6 +22,18 @@ local function arm(queue, prefix, id, at, now)
   redis.call('DEL', 'arq:retry:' .. job) -- tries count for nothing, and no number there ends arq's worker
 end
 
+-- Queue it for the mail in its inbox, before all that is merely due: a time in seconds is less than any in ms.
+local function arm_for_mail(queue, prefix, id, now)
+  arm(queue, prefix, id, now, now)
+  redis.call('ZADD', queue, string.format('%.3f', now / 1000), prefix .. ':' .. id)
+end
+
+-- Forget a job, and all that arq keeps of it.
+local function disarm(queue, job)
+  redis.call('DEL', 'arq:job:' .. job, 'arq:retry:' .. job)
+  redis.call('ZREM', queue, job)
+end
+
 -- Take up to `most` tokens, each for one call, from an account's bucket: `rate` of them come in 1000 s,
 -- at most `burst` are kept. They are counted in millionths, so that all figures are whole.
 local function take_tokens(limits, now, rate, burst, most)
