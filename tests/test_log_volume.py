@@ -80,7 +80,7 @@ async def test_what_becomes_of_a_payment_without_an_answer_is_told_for_each_one(
 ) -> None:
     """Past their closing time all of them are given up, and the cancels are in vain."""
     server, folder = at
-    found = await run(server, folder, "lie", 150, 4 * SECONDS, **PAST_CLOSING)
+    found = await run(server, folder, "lie", 150, 4 * SECONDS, **PAST_CLOSING, CANCEL_BRAKE="0")
     assert found.written["outcome.published"] == await published(server) >= 150
     assert found.written["payment.changed"] == await published(server)
     assert not {"outcome.published", "payment.changed"} & set(found.condensed)

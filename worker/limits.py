@@ -161,7 +161,7 @@ class Limits:
             back,
             rate,
             burst,
-            max(burst // 10, 1),
+            max(burst // 5, 1),
         ]
         _, tokens, waiting = await self._run("pass", names, [*args, "1" if free else "0"])
         lane.waiting = int(waiting)
@@ -312,8 +312,8 @@ class _Counted:
 
 
 def _bucket(pace: float) -> tuple[int, int]:
-    """Calls in 1000 s, and how many may come at once: those of one second."""
-    return round(pace * 1000), max(round(pace), 1)
+    """Calls in 1000 s, and how many may come at once: those of half a second."""
+    return round(pace * 1000), max(round(pace / 2), 1)
 
 
 def _counts(heard: Sequence[int]) -> Counts:
