@@ -113,7 +113,8 @@ class Limits:
         free = not lane.gate.open and not (again and not lane.budget.left)
         free = free and await self._has_place(lane, now)
         if not (free and not lane.waiting and self._token_in_hand(lane, now)):
-            place = rank(payment, act, again and not lane.budget.left)
+            # What waits for the gateway's return is then asked in its turn, as often as it was.
+            place = rank(payment, act, again and not lane.budget.left and not lane.gate.open)
             if not await self._passes(lane, payment, place, free):
                 return False
         lane.budget = lane.budget.sent(again)
@@ -161,7 +162,7 @@ class Limits:
             back,
             rate,
             burst,
-            max(burst // 5, 1),
+            max(burst // 10, 1),
         ]
         _, tokens, waiting = await self._run("pass", names, [*args, "1" if free else "0"])
         lane.waiting = int(waiting)
@@ -312,8 +313,8 @@ class _Counted:
 
 
 def _bucket(pace: float) -> tuple[int, int]:
-    """Calls in 1000 s, and how many may come at once: those of half a second."""
-    return round(pace * 1000), max(round(pace / 2), 1)
+    """Calls in 1000 s, and how many may come at once: those of one second."""
+    return round(pace * 1000), max(round(pace), 1)
 
 
 def _counts(heard: Sequence[int]) -> Counts:

@@ -371,6 +371,8 @@ class _Exchange:
             world.inject("not connected")
             await asyncio.sleep(0.01)
             raise aiohttp.ClientConnectorError(cast(Any, _Nowhere()), OSError("refused"))
+        if self.call == "inquiryPayment":
+            world.oracle.inquiry_leaves(self.client_id, self.request_id)
         if tape.chance(mix.lost):
             world.inject("request lost")
             return await self.done  # until our timeout
@@ -421,7 +423,8 @@ class _Exchange:
             case 0:
                 return _Reply(503, {}, b"upstream unavailable")
             case 1:
-                return self._say(unknown)
+                too_fast = {"resultStatus": "U", "resultCode": "REQUEST_TRAFFIC_EXCEED_LIMIT"}
+                return self._say({"result": too_fast})
             case 2:
                 self._execute()
                 return self._say(unknown)

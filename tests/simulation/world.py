@@ -159,6 +159,8 @@ class SimLog:
         self._world = world
 
     def info(self, event: str, **about: Any) -> None:
+        if event in ("breaker.opened", "breaker.closed", "gateway.slowed"):
+            self._world.oracle.reached[event.replace(".", "_")] += 1
         if self._world.trace is not None:
             self._world.say("log", event, json.dumps(about, default=str))
 
