@@ -23,11 +23,9 @@ import jobs.step
 import jobs.turn
 import worker.arq_jobs
 import worker.gateway
-import worker.limits
 import worker.messages
 import worker.receiver
 import worker.signature
-from jobs.limits import CALLS
 from jobs.model import Act, Decision, Ms, OnTimeout, Payment, Status, Via
 from jobs.news import (
     Call,
@@ -854,11 +852,11 @@ def long_outages(world: World) -> None:
     """The gateway is away for longer than any grace, and nothing else goes wrong."""
     none = dict.fromkeys(("redis_lost", "redis_slow", "disk_stall", "redis_falls"), 0)
     none |= dict.fromkeys(("crash_steps", "freeze_steps", "clock_steps", "report_at"), 0)
-    world.mix = replace(world.mix, **none, outage=False, heal=45 * MINUTE)  # type: ignore[arg-type]
+    world.mix = replace(world.mix, **none, outage=False, heal=25 * MINUTE)  # type: ignore[arg-type]
     world.policy = replace(world.policy, last_inquiry_grace=900 * SECOND)
     world.payments = 24  # few tries for each
     world.loop.after(10 * SECOND, world._outage, True)
-    world.loop.after(40 * MINUTE, world._outage, False)
+    world.loop.after(20 * MINUTE, world._outage, False)
 
 
 def _all_time_is_patience(turn: Turn, asked_at: Ms, via: Via) -> Turn:
@@ -866,20 +864,6 @@ def _all_time_is_patience(turn: Turn, asked_at: Ms, via: Via) -> Turn:
     p = turn.payment
     waited = turn.change(next_at=max(p.next_at or 0, asked_at))
     return _real_tried(waited, asked_at, via)
-
-
-async def _waiting_is_trying(tools: Tools, loaded: Loaded) -> None:
-    """A call that may not leave counts as one without an answer."""
-    act = judge(tools, loaded, Tick()).decision.act
-    if act in CALLS and not await tools.limits.admit(loaded, act):
-        why = Silence(asked_at=tools.store.now(), why="breaker", to_cancel=act is Act.CANCEL)
-        await jobs.step.take(tools, loaded, why)
-        return
-    await _real_do_what_is_due(tools, loaded)
-
-
-async def _nobody_is_called(*_: object) -> None:
-    pass
 
 
 def _in_line_and_nowhere_else(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -890,7 +874,6 @@ def _in_line_and_nowhere_else(server: Server, keys: Sequence[str], args: list[st
 
 
 _real_tried = jobs.turn._tried
-_real_do_what_is_due = jobs.follow._do_what_is_due
 
 MUTANTS += (
     Mutant(
@@ -899,12 +882,7 @@ MUTANTS += (
         long_outages,
         "long_outages",
     ),
-    Mutant(
-        "waiting_is_trying",
-        swap(jobs.follow, "_do_what_is_due", _waiting_is_trying),
-        long_outages,
-        "long_outages",
-    ),
-    Mutant("waiting_line_forgotten", swap(worker.limits.Limits, "_release", _nobody_is_called)),
     Mutant("in_line_and_nowhere_else", twin("pass", _in_line_and_nowhere_else)),
 )
+
+SEEDS |= {"grace_runs_while_the_breaker_is_open": 3, "in_line_and_nowhere_else": 4}
