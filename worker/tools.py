@@ -98,4 +98,5 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
         stack.callback(signer.close)
         accounts = Accounts(settings, session, signer.sign)
         callbacks = checker(settings.accounts)
-        yield Tools(store=store, accounts=accounts, log=log, callbacks=callbacks), store
+        bound = log.bind()  # once: a proxy does so for each line
+        yield Tools(store=store, accounts=accounts, log=bound, callbacks=callbacks), store
