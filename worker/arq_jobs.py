@@ -1,5 +1,6 @@
 """The worker's jobs, as arq would call them; `worker.dispatch` does, and hears of `Retry` alone."""
 
+import itertools
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +19,13 @@ from worker.records import UnknownSchema
 
 COMMAND_RETRY: Ms = 5 * SECOND
 
+#: No two processes begin at the same number, or near it.
+_WAKES = itertools.count(secrets.randbits(64))
+
 
 async def follow_payment(ctx: dict[str, Any], key: str) -> None:
     """One wake-up of one payment; its lines share an id."""
-    with bound_contextvars(wake_id=secrets.token_hex(8)):
+    with bound_contextvars(wake_id=f"{next(_WAKES) % 2**64:016x}"):
         try:
             await follow(key, ctx["tools"])
             ctx["outage"].answers()

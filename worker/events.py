@@ -129,6 +129,7 @@ FIELDS: Mapping[str, str] = {
     "lane": "where it lay in Redis",
     # The process and its surroundings
     "pid": "the process",
+    "version": "of uvloop",
     "addresses": "where it listens",
     "address": "where it should listen",
     "task": "what it was doing",
@@ -158,6 +159,9 @@ EVENTS: Mapping[str, Entry] = {
     # The worker
     "worker.started": Entry(
         INFO, "The worker follows payments from here on.", fields="accounts pid"
+    ),
+    "process.on_uvloop": Entry(
+        INFO, "The process runs on uvloop, which is installed.", fields="version"
     ),
     "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended.", fields="pid"),
     "worker.failed": Entry(ERROR, "The worker broke and ended.", "Report the traceback."),

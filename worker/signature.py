@@ -168,7 +168,9 @@ def _unwrap(value: str) -> bytes:
     Senders write %2F, %2f or plain base64, so a `+` is a plus and never a blank. Only the one
     canonical base64 text is taken: no junk, no missing padding, no stray bits in the last digit.
     """
-    text = unquote_to_bytes(value)
+    for plain, escaped in _QUOTED:
+        value = value.replace(escaped, plain)
+    text = unquote_to_bytes(value)  # of what is written in another way
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError:

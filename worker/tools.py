@@ -121,5 +121,6 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
         limits = Limits(store, Rates(settings), MAX_JOBS)
         accounts = Accounts(settings, session, limits, signer.sign)
         callbacks = checker(settings.accounts)
-        tools = Tools(store=store, accounts=accounts, log=log, callbacks=callbacks, limits=limits)
+        bound = log.bind()  # once: a proxy does so for each line
+        tools = Tools(store=store, accounts=accounts, log=bound, callbacks=callbacks, limits=limits)
         yield tools, store

@@ -222,8 +222,8 @@ async def _forget_strangers(
 
 
 def _lease_for_ever(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    id_, client, lease, schema = args
-    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE), schema])
+    id_, client, lease, *more = args
+    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE), *more])
 
 
 def _counted(version: str | None, _: Ms) -> int:
