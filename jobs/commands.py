@@ -20,7 +20,7 @@ async def carry_out(command: Track | Order, tools: Tools) -> bool:
     key = f"{command.client_id}:{command.payment_request_id}"
     loaded = await tools.store.load(key)
     if loaded is not None:
-        return await take(tools, loaded, command, wake=True)
+        return await take(tools, loaded, command)
     if isinstance(command, Track):
         return await _track(command, tools)
     if tools.store.now() - command.at < NOT_TRACKED_GRACE:

@@ -6,7 +6,7 @@ so that no two clocks and no two units ever meet in a comparison.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Ms: TypeAlias = int
 
@@ -107,7 +107,7 @@ class Act(StrEnum):
     ERASE = "erase"  #: delete record and timeline, as the merchant asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: a dictionary is copied at once
 class Payment:
     """The record of one payment. `decide` alone makes a changed one."""
 
@@ -188,6 +188,14 @@ class Payment:
     def key(self) -> str:
         """The payment's name everywhere: a client id holds no colon, so the first one ends it."""
         return f"{self.client_id}:{self.payment_request_id}"
+
+    def having(self, **changes: Any) -> "Payment":
+        """`dataclasses.replace`, at a tenth of its cost: a payment changes often in one turn."""
+        if unknown := changes.keys() - vars(self).keys():
+            raise TypeError(f"a payment has no {', '.join(sorted(unknown))}")
+        new = object.__new__(Payment)
+        vars(new).update(vars(self), **changes)
+        return new
 
     @property
     def needs_a_person(self) -> bool:

@@ -59,7 +59,7 @@ async def resolve(key: str, order: Resolve, tools: Tools, *, force: bool = False
     )
     news = hear(loaded.payment, answer, tools.store.now(), tools.policy(loaded))
     heard = " ".join(filter(None, in_words(answer, news)))
-    await take(tools, loaded, answer, wake=True)
+    await take(tools, loaded, answer)
     while True:
         loaded = await tools.store.load(key)
         if loaded is None:
@@ -67,7 +67,7 @@ async def resolve(key: str, order: Resolve, tools: Tools, *, force: bool = False
         verdict = _verdict(order, loaded.payment, answer, news, force)
         if verdict is not Verdict.DONE:
             return Resolution(verdict=verdict, payment=loaded.payment, heard=heard)
-        written = await write(tools, judge(tools, loaded, replace(order, heard=heard)), wake=True)
+        written = await write(tools, judge(tools, loaded, replace(order, heard=heard)))
         if written is not None:
             _report(tools, order, written.payment, heard, force)
             return Resolution(verdict=verdict, payment=written.payment, heard=heard)

@@ -50,13 +50,14 @@ def judge(tools: Tools, loaded: Loaded, message: Message) -> Step:
     return Step(loaded, message, news, decide(loaded.payment, news, now, policy))
 
 
-async def write(tools: Tools, step: Step, *, heard: int = 0, wake: bool = False) -> Loaded | None:
+async def write(tools: Tools, step: Step, *, heard: int = 0) -> Loaded | None:
     """The payment as it now stands written; None if another was first and nothing is changed."""
     loaded, decision = step.loaded, step.decision
     if decision.act is Act.ERASE:
         return await _erase(tools, step)
     entries = list(_entries(step, tools.store.now()))
-    saved = await tools.store.save(loaded, decision, entries, heard=heard, wake=wake)
+    brake = tools.accounts[loaded.payment.client_id].brake
+    saved = await tools.store.save(loaded, decision, entries, heard=heard, brake=brake)
     if saved is None:
         return None
     report(tools.log, step.message, loaded.payment, saved, decision, entries)
@@ -71,7 +72,7 @@ async def _erase(tools: Tools, step: Step) -> Loaded | None:
     return step.loaded
 
 
-async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False) -> bool:
+async def take(tools: Tools, loaded: Loaded, message: Message) -> bool:
     """Write down what `message` changes, however often another worker is first.
 
     The loser of a race loads again and decides again, so a message is judged by the record that
@@ -79,7 +80,7 @@ async def take(tools: Tools, loaded: Loaded, message: Message, *, wake: bool = F
     """
     current: Loaded | None = loaded
     while current is not None:
-        if await write(tools, judge(tools, current, message), wake=wake):
+        if await write(tools, judge(tools, current, message)):
             return True
         current = await tools.store.load(loaded.payment.key)
     return False

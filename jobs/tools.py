@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from jobs.model import Decision, Ms, Payment, Rejected
+from jobs.model import Act, Decision, Ms, Payment, Rejected
 from jobs.news import Answer, Message, Submit
 from jobs.schedule import Policy
 
@@ -64,12 +64,15 @@ class Store(Protocol):
         entries: Sequence[Entry],
         *,
         heard: int = 0,
-        wake: bool = False,
+        brake: int = 0,
     ) -> Payment | None:
-        """Write record, open set, timeline and events in one step; None if another was first.
+        """Write record, open set, timeline, events and wake-up in one step; None if another was
+        first.
 
-        `heard` messages leave the inbox in the same step. The right to cancel is given only if
-        nothing else lies in the inbox. With `wake` the payment's job is queued as well.
+        `heard` messages leave the inbox in the same step; who has heard some goes on with what is
+        due, so the payment is held. The right to cancel is given only if nothing else lies in the
+        inbox, and hope for a payment never found is given up only below `brake` misses in a row:
+        many may be decided about at the same time.
         """
 
     async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:
@@ -105,6 +108,20 @@ class Gateway(Protocol):
         """The body of pay, whole; empty if nobody has said where the gateway should notify."""
 
 
+class Limits(Protocol):
+    """Whether a call of the gateway may leave now, by its account's breaker, pace and place."""
+
+    async def admit(self, loaded: Loaded, act: Act) -> bool:
+        """If not, the payment waits in line, its record as it is, and is woken in its turn."""
+
+
+class NoLimits:
+    """For one-shot commands, which ask about one payment after the other."""
+
+    async def admit(self, _loaded: Loaded, _act: Act) -> bool:
+        return True
+
+
 class Log(Protocol):
     """structlog's bound logger, as far as jobs use it."""
 
@@ -134,6 +151,7 @@ class Tools:
     log: Log
     #: By client id and URL, why outcomes are not called back there; empty if they may be.
     callbacks: Callable[[str, str], str] = no_callbacks
+    limits: Limits = NoLimits()
 
     def policy(self, loaded: Loaded) -> Policy:
         """The account's policy, with its brake as it stands."""

@@ -83,15 +83,16 @@ class Turn:
 
     def change(self, **fields: Any) -> "Turn":
         """The payment with these fields changed."""
-        return replace(self, payment=replace(self.payment, **fields))
+        payment = self.payment.having(**fields)
+        return Turn(payment, self.now, self.policy, self.act, self.events, self.alarms)
 
     def decision(self, before: Payment | None) -> Decision:
         """What this turn came to, stamped if anything changed."""
         payment = self.payment
         if payment.pay_request and not self.may_pay:
-            payment = replace(payment, pay_request="")  # it holds an order: not longer than needed
-        if payment != before:
-            payment = replace(payment, updated_at=self.now)
+            payment = payment.having(pay_request="")  # it holds an order: not longer than needed
+        if payment is not before and payment != before:
+            payment = payment.having(updated_at=self.now)
         return Decision(payment=payment, act=self.act, events=self.events, alarms=self.alarms)
 
     # Reading

@@ -55,6 +55,7 @@ KNOWN_KEYS = [
     *(getattr(KEYS, name) for name, made in vars(Keys).items() if isinstance(made, property)),
     *(getattr(KEYS, kind)("*") for kind in ("payment", "timeline", "inbox", "heard")),
     *(KEYS.delivery("*"), KEYS.delivery("forward:*")),
+    *(KEYS.limits("*"), KEYS.waiting("*")),
     *(f"{KEYS.prefix}:v1:*", f"{KEYS.prefix}:v1:handled:*", f"{KEYS.queue}:health:*"),
 ]
 

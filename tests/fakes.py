@@ -229,10 +229,10 @@ class HeldUpStore(Store):
         entries: Sequence[Entry],
         *,
         heard: int = 0,
-        wake: bool = False,
+        brake: int = 0,
     ) -> Payment | None:
         await self._before()
-        saved = await super().save(loaded, decision, entries, heard=heard, wake=wake)
+        saved = await super().save(loaded, decision, entries, heard=heard, brake=brake)
         await self._after()
         return saved
 

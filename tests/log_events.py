@@ -89,6 +89,7 @@ SUBJECTS = {
     "notification": "Notifications",
     "outcome": "Outcomes and commands",
     "receiver": "The receiver",
+    "breaker": "Breaker and pace",
     "sweep": "Sweep, jobs and watches",
     "record": "What is stored",
     "probes": "What is checked",

@@ -3,8 +3,9 @@
     python -m tests.outage refuse --payments 50000 --seconds 60
     python -m tests.outage error --past-closing --uncondensed
 
-`refuse`, `hang` and `error` are what the gateway does: nobody listens, nothing is answered, 503 at
-once. `redis` stops Redis under the worker, `forged` sends the receiver what is not the gateway's.
+`refuse`, `hang`, `error` and `lie` are what the gateway does: nobody listens, nothing is answered,
+503 at once, an answer that is not signed. `redis` stops Redis under the worker, `forged` sends the
+receiver what is not the gateway's.
 """
 
 import argparse
@@ -44,7 +45,7 @@ from worker import records
 from worker.keys import Keys
 
 PREFIX = "outage"
-FORMS = ("refuse", "hang", "error", "redis", "forged")
+FORMS = ("refuse", "hang", "error", "lie", "redis", "forged")
 NOBODY = "http://127.0.0.1:9"  #: the port of `discard`, where nobody listens
 AT_ONCE = 500  #: payments written, or forged messages sent, side by side
 
@@ -135,14 +136,14 @@ async def fill(redis: Redis, payments: int, past_closing: bool) -> None:
 @contextlib.asynccontextmanager
 async def gateway(form: str) -> AsyncIterator[str]:
     """The URL of a gateway that is out of order in this way."""
-    if form not in ("hang", "error"):
+    if form not in ("hang", "error", "lie"):
         yield NOBODY
         return
 
     async def answer(_: Asked) -> web.StreamResponse:
         if form == "hang":
             await asyncio.sleep(3600)
-        return web.Response(status=503)
+        return web.Response(status=503 if form == "error" else 200)
 
     async with scripted_gateway() as scripted:
         scripted.answer = answer

@@ -1,6 +1,5 @@
 """The jobs as arq calls them: whatever fails in one, arq hears nothing of it but `Retry`."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,11 +9,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.typing import EventDict
 
 from jobs.model import Rejected
-from jobs.schedule import MINUTE, Policy
+from jobs.schedule import Policy
 from jobs.tools import Account, Loaded, Tools
 from tests.fakes import ScriptedGateway as NobodyAsked
 from tests.keys import CLIENT_ID
-from worker import arq_jobs, connect, records
+from worker import arq_jobs, records
 from worker.keys import Keys
 from worker.logs import log
 from worker.outage import Outage
@@ -33,9 +32,6 @@ class Failing(Store):
         raise self.fault
 
     async def load(self, _: str) -> Loaded | None:
-        raise self.fault
-
-    async def rearm(self, _: str) -> None:
         raise self.fault
 
     async def reject(self, _: Rejected) -> None:
@@ -60,43 +56,9 @@ async def test_a_wake_up_that_fails_says_so_and_costs_the_worker_nothing(
     assert [line["event"] for line in log_lines] == [event]
 
 
-async def test_the_next_wake_up_of_a_payment_is_queued_when_one_has_ended(
-    redis_url: str, redis: Redis, prefix: str
-) -> None:
-    store = Store(connect.client(redis_url), Keys(prefix))
-    key = f"{CLIENT_ID}:order-1"
-    await redis.zadd(store.keys.open, {key: 1_800_000_000_000})
-    await arq_jobs.rearm({"store": store, "job_id": store.keys.job(key)})
-    assert await redis.zscore(store.keys.queue, store.keys.job(key)) == 1_800_000_000_000
-    await store.redis.aclose()
-
-
-async def test_the_end_of_a_command_job_wakes_nobody() -> None:
-    store = Failing(AssertionError("woken"))
-    await arq_jobs.rearm({"store": store, "job_id": "a" * 32})
-
-
-@pytest.mark.parametrize(
-    ("fault", "event"),
-    [
-        (RedisConnectionError("away"), "worker.redis_waiting"),
-        (RuntimeError("a bug"), "job.failed"),
-    ],
-)
-async def test_a_wake_up_that_cannot_be_queued_is_left_to_the_sweep(
-    fault: Exception, event: str, log_lines: list[EventDict]
-) -> None:
-    """What a hook raises ends arq's worker."""
-    store = Failing(fault)
-    ctx = {"store": store, "job_id": store.keys.job("a:b"), "outage": Outage("jobs")}
-    await arq_jobs.rearm(ctx)
-    assert [line["event"] for line in log_lines] == [event]
-
-
-async def test_a_record_that_cannot_be_read_is_left_to_the_sweep_and_told_once(
+async def test_a_record_that_cannot_be_read_is_told_once_in_a_while(
     log_lines: list[EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is due and stays so: queued again at once, its job would spin."""
     store = Failing(UnknownSchema("record has schema '2'"))
     shared = {
         "tools": Tools(store=store, accounts={}, log=log),
@@ -105,9 +67,7 @@ async def test_a_record_that_cannot_be_read_is_left_to_the_sweep_and_told_once(
         "outage": Outage("jobs"),
     }
     for key in ("a:1", "a:1", "a:2", "a:1"):
-        ctx = shared | {"job_id": store.keys.job(key)}
-        await arq_jobs.follow_payment(ctx, key)
-        await arq_jobs.rearm(ctx)
+        await arq_jobs.follow_payment(shared, key)
     assert [line["payment_request_id"] for line in log_lines] == ["1", "2"]
     monkeypatch.setattr(records, "TOLD_EVERY", 0)
     await arq_jobs.follow_payment(shared, "a:1")
@@ -132,20 +92,6 @@ async def test_a_command_given_as_a_job_is_tried_again_when_redis_is_away(
     with pytest.raises(Retry):
         await arq_jobs.command_job(job)(ctx, "malformed")
     assert [line["event"] for line in log_lines] == ["worker.redis_waiting"] * 2
-
-
-@pytest.mark.parametrize("ahead", [MINUTE, 0, -MINUTE])
-async def test_a_command_is_tried_again_after_the_same_time_whatever_the_workers_clock_says(
-    ahead: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """arq adds the delay to its own clock; due it is by Redis'."""
-    store = Failing(RedisConnectionError("away"))
-    real = time.time_ns()
-    monkeypatch.setattr(time, "time_ns", lambda: real + ahead * 1_000_000)
-    again = arq_jobs._again({"store": store})
-    assert again.defer_score is not None
-    due = real // 1_000_000 + ahead + again.defer_score - store.now()
-    assert due == pytest.approx(arq_jobs.COMMAND_RETRY, abs=2000)
 
 
 @pytest.mark.parametrize(("tries", "waited"), [(1, 0), (2, 5_000), (13, 60_000)])

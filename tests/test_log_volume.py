@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from jobs.limits import IN_A_ROW
 from tests.outage import PAST_CLOSING, PREFIX, Heard, run, stage
 from tests.servers import OtherServer
 from worker.condense import WINDOW_SECONDS
@@ -49,23 +50,37 @@ async def published(server: OtherServer) -> int:
     return length
 
 
-async def test_a_gateway_that_is_away_is_told_of_in_few_lines_and_each_try_is_counted(
+async def test_a_gateway_that_is_away_is_told_of_once_and_each_try_is_counted(
     at: tuple[OtherServer, Path],
 ) -> None:
+    """The breaker opens: of 3000 payments few are asked for."""
     server, folder = at
     found = await run(server, folder, "refuse", 3000, SECONDS)
+    tries = found.written["inquiry.unanswered"] + found.condensed["inquiry.unanswered"]
+    assert IN_A_ROW <= tries < 1000
+    assert tries == await recorded(server, "unanswered")
+    assert found.written["breaker.opened"] == 1
+    assert repeated(found) <= FEW * WINDOWS
+
+
+async def test_a_gateway_that_is_not_believed_is_told_of_in_few_lines_and_each_try_is_counted(
+    at: tuple[OtherServer, Path],
+) -> None:
+    """Nothing of ours opens then: it is there, and asked at the pace of the schedule."""
+    server, folder = at
+    found = await run(server, folder, "lie", 3000, SECONDS)
     tries = found.written["inquiry.unanswered"] + found.condensed["inquiry.unanswered"]
     assert tries > 3 * FEW, "too few to tell anything"
     assert tries == await recorded(server, "unanswered")
     assert repeated(found) <= FEW * WINDOWS
 
 
-async def test_what_becomes_of_a_payment_in_an_outage_is_told_for_each_one(
+async def test_what_becomes_of_a_payment_without_an_answer_is_told_for_each_one(
     at: tuple[OtherServer, Path],
 ) -> None:
     """Past their closing time all of them are given up, and the cancels are in vain."""
     server, folder = at
-    found = await run(server, folder, "error", 150, 4 * SECONDS, **PAST_CLOSING)
+    found = await run(server, folder, "lie", 150, 4 * SECONDS, **PAST_CLOSING, CANCEL_BRAKE="0")
     assert found.written["outcome.published"] == await published(server) >= 150
     assert found.written["payment.changed"] == await published(server)
     assert not {"outcome.published", "payment.changed"} & set(found.condensed)

@@ -127,61 +127,61 @@ async def test_arq_runs_the_job_with_the_payments_key(bench: Bench, payment: Pay
 async def test_no_payload_expires_before_its_time(
     bench: Bench, payment: Payment, ahead: Ms
 ) -> None:
-    await set_due(bench, await bench.now() + ahead)
-    await bench.worker.store.rearm(KEY)
+    waits = Decision(payment=replace(payment, next_at=await bench.now() + ahead))
+    assert await bench.worker.store.save(await bench.worker.load(), waits, [])
     assert await bench.redis.pttl(job_key(bench)) == pytest.approx(ahead + 30 * DAY, abs=SOON)
 
 
-# rearm: the next wake-up is queued when a job has ended
-
-
-async def test_a_job_that_ended_gets_its_next_wake_up(bench: Bench, payment: Payment) -> None:
-    await lose_job(bench)
-    await set_due(bench, (await bench.now()) + MINUTE)
-    await bench.worker.store.rearm(KEY)
-    assert await job_at(bench) == await bench.due()
-    assert await bench.redis.exists(job_key(bench))
+# claim: the payment's job goes where the payment does
 
 
 async def lose_job(bench: Bench) -> None:
-    """As arq does when a job has ended."""
+    """As stock arq does when a job has ended."""
     await bench.redis.delete(job_key(bench))
     await bench.redis.zrem(bench.keys.queue, bench.keys.job(KEY))
 
 
+async def test_a_job_that_was_woken_before_its_time_is_put_back(
+    bench: Bench, payment: Payment
+) -> None:
+    later = await bench.now() + MINUTE
+    await set_due(bench, later)
+    await bench.redis.zadd(bench.keys.queue, {bench.keys.job(KEY): 1})
+    assert await bench.worker.store.claim(KEY) is None
+    assert await job_at(bench) == later
+
+
 @pytest.mark.parametrize("due", ["+inf", None])
-async def test_what_needs_no_wake_up_gets_none(
+async def test_what_needs_no_wake_up_has_no_job(
     bench: Bench, payment: Payment, due: str | None
 ) -> None:
-    await lose_job(bench)
     if due is None:
         await bench.redis.zrem(bench.keys.open, KEY)
     else:
         await set_due(bench, due)
-    await bench.worker.store.rearm(KEY)
+    assert await bench.worker.store.claim(KEY) is None
     assert await job_at(bench) is None
     assert not await bench.redis.exists(job_key(bench))
 
 
-async def test_a_message_that_came_while_the_job_ran_is_not_lost_with_it(
+async def test_a_payment_in_hand_has_its_job_at_the_end_of_the_lease(
+    bench: Bench, payment: Payment
+) -> None:
+    """So whatever becomes of the worker, it is taken up then."""
+    await set_due(bench, await bench.now())
+    assert await bench.worker.store.claim(KEY)
+    assert await job_at(bench) == await bench.due()
+    assert await job_at(bench) == pytest.approx(await bench.now() + LEASE, abs=SOON)
+
+
+async def test_mail_that_comes_while_it_is_in_hand_wakes_it_at_once(
     bench: Bench, payment: Payment
 ) -> None:
     await set_due(bench, await bench.now())
     assert await bench.worker.store.claim(KEY)
     await bench.deliver(notification())
-    await lose_job(bench)  # arq deletes by id, whatever was queued meanwhile
-    await bench.worker.store.rearm(KEY)
-    assert await job_at(bench) == pytest.approx(await bench.now(), abs=SOON)
-
-
-async def test_after_a_failed_job_the_next_one_waits_for_the_lease(
-    bench: Bench, payment: Payment
-) -> None:
-    await set_due(bench, await bench.now())
+    assert (await job_at(bench) or 0) <= await bench.now()
     assert await bench.worker.store.claim(KEY)
-    await lose_job(bench)
-    await bench.worker.store.rearm(KEY)
-    assert await job_at(bench) == pytest.approx(await bench.now() + LEASE, abs=SOON)
 
 
 # The scripts themselves
@@ -194,17 +194,20 @@ async def test_there_is_a_script_for_each_file(bench: Bench) -> None:
 
 async def test_every_answer_begins_with_the_time_of_redis(bench: Bench, payment: Payment) -> None:
     calls: dict[str, tuple[list[str], list[Any]]] = {
-        "claim": ([KEY, "inbox", "open", "brake"], [KEY, "c", "", 1]),
+        "claim": ([KEY, "inbox", "open", "brake", "queue"], [KEY, "c", "", 1, "prefix"]),
         "census": (["open"], ["payment:", "0", 10, 0, 1]),
         "hours": (["outcomes"], ["0-0", 10, "payment.succeeded"]),
         "collect": (["deliveries"], ["lane:", 1, 1, 1, 1, "{}"]),
-        "due": (["queue"], [1, 0, 10]),
+        "finish": (["queue", "dead"], ["job", "1", ""]),
         "erase": (["p", "t", "open", "inbox", "parked"], [KEY, 1]),
         "overdue": (["open", "queue", "swept"], ["prefix", 500, 0, 10]),
-        "rearm": (["open", "queue"], [KEY, "prefix"]),
+        "gate": (["limits", "line"], [10_000, 0, "", ""]),
+        "pass": (["limits", "line", KEY, "i", "open", "queue"], [KEY, "p", 1, 1, 1, 0, 1, 1, "1"]),
+        "release": (["limits", "line", "open", "queue"], ["prefix", 0, 1, 0, 3, 0, "0", 10]),
         "redeliver": (["dead", "deliveries", "lane"], ["1-0", "lane", "{}", 0]),
         "settle": (["deliveries", "lane", "dead"], ["lane", "{}", "delivered", "", 1]),
         "stuck": (["open", "stuck"], ["payment:", "timeline:", 0, 0, 10, 10, 10]),
+        "take": (["queue", "open"], ["prefix", 15_000, 10]),
         "told": (["stuck"], [KEY]),
         "waiting": (["deliveries"], ["lane:", 1]),
         "unpark": (["parked", "inbox", "p", "q"], [KEY, 1, "c", "r"]),
@@ -376,6 +379,57 @@ async def test_calls_go_on_while_their_connections_are_killed(
     finally:
         await redis.aclose()
     assert saved == await written(bench) == 40
+
+
+# Calls of the same moment
+
+
+async def test_calls_of_the_same_moment_share_a_round_trip_and_a_confirmation(
+    bench: Bench, payment: Payment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts, sent = Scripts(bench.redis), list[int]()
+    send = scripts._send
+
+    async def counted(calls: Any, confirm: Any) -> Any:
+        sent.append(len(calls))
+        return await send(calls, confirm)
+
+    monkeypatch.setattr(scripts, "_send", counted)
+    calls = [scripts.run("append", [bench.keys.outcomes], ["n", n], ON_DISK) for n in range(20)]
+    await asyncio.gather(*calls, scripts.run("told", [bench.keys.stuck], [KEY]))
+    assert sorted(sent) == [1, 20], "what needs no confirmation waits for none"
+    assert await bench.redis.xlen(bench.keys.outcomes) == 20
+
+
+async def test_of_calls_that_share_a_round_trip_one_that_fails_costs_no_other(
+    bench: Bench, payment: Payment
+) -> None:
+    await bench.redis.set(bench.keys.parked, "no sorted set")
+    await bench.redis.script_flush()
+    scripts = Scripts(bench.redis)
+    broken = scripts.run("unpark", [bench.keys.parked, "i", "p", "q"], [KEY, 1, "c", "r"])
+    good = scripts.run("told", [bench.keys.stuck], [KEY])
+    answers: list[Any] = await asyncio.gather(broken, good, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ResponseError, list]
+
+
+async def test_what_nobody_confirms_is_told_as_such_to_all_who_share_it(bench: Bench) -> None:
+    scripts, two = Scripts(bench.redis), Confirm(("WAITAOF", 1, 0, 3000), 2)
+    calls = [scripts.run("append", [bench.keys.outcomes], ["n", n], two) for n in range(3)]
+    faults = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(fault) for fault in faults} == {NotDurable}
+
+
+async def test_who_is_cancelled_takes_nobody_with_him(bench: Bench) -> None:
+    scripts = Scripts(bench.redis)
+    calls = [
+        asyncio.ensure_future(scripts.run("append", [bench.keys.outcomes], ["n", n]))
+        for n in range(3)
+    ]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert [call.cancelled() for call in calls] == [True, False, False]
 
 
 async def test_a_server_that_stays_away_is_an_error_after_the_last_try(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ async def test_a_payment_is_followed_to_its_end(
         await until(lambda: told(redis, keys))
     assert await told(redis, keys) == [f"{CLIENT_ID}:order-1:succeeded"]
     assert [line["event"] for line in log_lines][-1] == "worker.stopped"
-    assert await redis.keys(f"arq:in-progress:{prefix}*") == []
+    assert await redis.keys(f"arq:*{prefix}*") == []
 
 
 async def test_the_groups_that_were_named_read_outcomes_from_the_first(

@@ -1,5 +1,6 @@
 """Jobs lie in arq's queue as JSON of a known version, and come out of it by Redis' clock."""
 
+import asyncio
 import json
 import pickle
 from collections.abc import AsyncIterator
@@ -11,10 +12,14 @@ from arq.jobs import DeserializationError, deserialize_job_raw, serialize_job
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from structlog.typing import EventDict
 
+from jobs.tools import LEASE
 from tests.servers import now_ms
 from worker import connect
-from worker.queue import VERSION, Queue, deserialize, serialize
+from worker.keys import Keys
+from worker.queue import VERSION, Batch, Jobs, Queue, deserialize, serialize
+from worker.store import Store
 
 TEXT_OR_NUMBER = st.text() | st.integers() | st.booleans() | st.none()
 
@@ -70,84 +75,129 @@ def test_what_json_does_not_know_becomes_text() -> None:
     assert deserialize(serialize({"r": at}))["r"] == "2026-09-21 00:00:00+00:00"
 
 
-# What a worker is shown of it
+# Who takes what is due
 
 
 @pytest.fixture
-async def jobs(redis: Redis, redis_url: str, prefix: str) -> AsyncIterator[Queue]:
+async def queue(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect.client(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def jobs(queue: Redis, prefix: str) -> Jobs:
     """A queue of nine jobs, due ten seconds after each other, the fifth one now."""
-    queue = Queue(connect.pool(redis_url, tries=1), f"{prefix}:queue")
+    jobs = Jobs(Store(queue, Keys(prefix)))
     start = now_ms() - 40_000
-    due = {f"{prefix}:{n}": start + n * 10_000 for n in range(9)}
-    await redis.zadd(queue.default_queue_name, due)
-    yield queue
-    await queue.aclose(close_connection_pool=True)
+    await queue.zadd(Keys(prefix).queue, {f"{prefix}:{n}": start + n * 10_000 for n in range(9)})
+    return jobs
 
 
-async def seen(jobs: Queue, ahead: int = 0, start: int = 0, num: int = 100) -> str:
-    """What a worker sees whose clock is so many ms ahead."""
-    name = jobs.default_queue_name
-    ids = await jobs.zrangebyscore(
-        name, min=float("-inf"), max=now_ms() + ahead, start=start, num=num
-    )
-    return " ".join(id_.decode().rpartition(":")[2] for id_ in ids)
+def names(batch: Batch) -> str:
+    return " ".join(job.id.rpartition(":")[2] for job in batch.jobs)
 
 
-async def hold(jobs: Queue, prefix: str, *names: int) -> None:
-    for n in names:
-        await jobs.set(f"arq:in-progress:{prefix}:{n}", "1", ex=60)
+async def score(queue: Redis, prefix: str, n: int) -> float | None:
+    found: float | None = await queue.zscore(Keys(prefix).queue, f"{prefix}:{n}")
+    return found
 
 
-@pytest.mark.parametrize("ahead", [0, 3_600_000, -3_600_000])
-async def test_a_worker_sees_what_is_due_by_redis_whatever_its_own_clock_says(
-    jobs: Queue, ahead: int
+async def test_what_is_due_is_taken_once_and_by_redis_time(
+    jobs: Jobs, queue: Redis, prefix: str
 ) -> None:
-    assert await seen(jobs, ahead) == "0 1 2 3 4"
+    assert names(await jobs.take(100)) == "0 1 2 3 4"
+    assert names(await jobs.take(100)) == ""
+    assert await score(queue, prefix, 0) == pytest.approx(now_ms() + LEASE, abs=2000)
 
 
-async def test_what_a_slow_clock_would_find_early_is_moved_forward_and_nothing_else_is(
-    jobs: Queue, prefix: str
+async def test_no_more_is_taken_than_there_are_hands_for_and_the_earliest_first(
+    jobs: Jobs,
 ) -> None:
-    """arq looks at the time once more before it starts a job."""
-    before = dict(await jobs.zrange(jobs.default_queue_name, 0, -1, withscores=True))
-    its_time = now_ms() - 25_000
-    assert await seen(jobs, -25_000) == "0 1 2 3 4"
-    after = dict(await jobs.zrange(jobs.default_queue_name, 0, -1, withscores=True))
-    for n in range(9):
-        job = f"{prefix}:{n}".encode()
-        if n in (2, 3, 4):
-            assert after[job] == pytest.approx(its_time, abs=5000)
-        else:
-            assert after[job] == before[job]
+    assert [names(await jobs.take(2)) for _ in range(4)] == ["0 1", "2 3", "4", ""]
 
 
-async def test_what_is_in_a_workers_hands_is_not_seen_and_hides_nothing(
-    jobs: Queue, prefix: str
+async def test_of_two_that_take_at_once_each_job_goes_to_one(jobs: Jobs, prefix: str) -> None:
+    batches = await asyncio.gather(*(jobs.take(2) for _ in range(5)))
+    assert sorted(names(batch) for batch in batches) == ["", "", "0 1", "2 3", "4"]
+
+
+async def test_what_stock_arq_has_in_progress_is_left_to_it_and_hides_nothing(
+    jobs: Jobs, queue: Redis, prefix: str
 ) -> None:
-    await hold(jobs, prefix, 0, 1, 3)
-    assert await seen(jobs) == "2 4"
-    assert await seen(jobs, num=1) == "2"
-    assert await seen(jobs, num=2) == "2 4"
-    await hold(jobs, prefix, 2)
-    assert await seen(jobs, num=1) == "4"
-    await hold(jobs, prefix, 4)
-    assert await seen(jobs, num=1) == ""
+    for n in (0, 1, 3):
+        await queue.set(f"arq:in-progress:{prefix}:{n}", "1", ex=60)
+    assert names(await jobs.take(1)) == "2"
+    assert names(await jobs.take(9)) == "4"
+    assert names(await jobs.take(1)) == ""
 
 
-async def test_no_more_is_seen_than_was_asked_for(jobs: Queue) -> None:
-    assert await seen(jobs, num=3) == "0 1 2"
-    assert await seen(jobs, start=3) == "3 4"
-    assert await seen(jobs, start=1, num=2) == "1 2"
+async def test_a_payment_that_is_open_is_named_and_no_other(
+    jobs: Jobs, queue: Redis, prefix: str
+) -> None:
+    await queue.zadd(Keys(prefix).open, {"1": 5, "3": float("inf"), "8": 5})
+    await queue.zadd(Keys(prefix).queue, {"3": 5})
+    batch = await jobs.take(100)
+    assert sorted(batch.payments) == ["1", "3"]
+    assert [job.id for job in batch.jobs] == ["3", *(f"{prefix}:{n}" for n in (0, 2, 4))]
 
 
-async def test_ids_that_arq_cannot_decode_hide_no_job_for_long(jobs: Queue) -> None:
-    name = jobs.default_queue_name
-    await jobs.zadd(name, {b"\xff1": 1, b"\xff2": 2, b"job": 3})
+async def test_a_job_comes_with_its_payload_and_the_number_of_its_tries(
+    jobs: Jobs, queue: Redis, prefix: str
+) -> None:
+    await queue.set(f"arq:job:{prefix}:0", b"\xff raw")
+    await queue.set(f"arq:retry:{prefix}:1", "four")
+    await queue.rpush(f"arq:job:{prefix}:1", "a list")  # type: ignore[misc]
+    first, second, *_ = (await jobs.take(100)).jobs
+    assert (first.payload, first.tries) == (b"\xff raw", 1)
+    assert (second.payload, second.tries) == (b"", 1)
+    await queue.zadd(Keys(prefix).queue, {f"{prefix}:0": 1})
+    [again] = (await jobs.take(100)).jobs
+    assert again.tries == 2
+
+
+async def test_a_job_that_is_over_leaves_nothing(jobs: Jobs, queue: Redis, prefix: str) -> None:
+    await queue.set(f"arq:job:{prefix}:0", "x")
+    [job] = (await jobs.take(1)).jobs
+    assert await jobs.finish(job)
+    assert await score(queue, prefix, 0) is None
+    assert not await queue.exists(f"arq:job:{prefix}:0", f"arq:retry:{prefix}:0")
+
+
+async def test_a_job_that_is_put_off_comes_again_by_redis_time(
+    jobs: Jobs, queue: Redis, prefix: str
+) -> None:
+    [job] = (await jobs.take(1)).jobs
+    assert await jobs.put_off(job, 5_000)
+    assert await score(queue, prefix, 0) == pytest.approx(now_ms() + 5_000, abs=2000)
+
+
+@pytest.mark.parametrize("end", ["finish", "put_off", "bury"])
+async def test_who_has_lost_a_job_ends_nothing(
+    jobs: Jobs, queue: Redis, prefix: str, end: str
+) -> None:
+    """Its lease was over, or it was queued anew: it is another's now."""
+    await queue.set(f"arq:job:{prefix}:0", "x")
+    [job] = (await jobs.take(1)).jobs
+    await queue.zadd(Keys(prefix).queue, {f"{prefix}:0": 1})
+    more = {"finish": (), "put_off": (1,), "bury": ({"type": "t"},)}[end]
+    assert not await getattr(jobs, end)(job, *more)
+    assert await score(queue, prefix, 0) == 1
+    assert await queue.exists(f"arq:job:{prefix}:0")
+    assert await queue.xlen(Keys(prefix).dead) == 0
+
+
+async def test_an_id_that_is_no_text_is_taken_out_and_told(
+    jobs: Jobs, queue: Redis, prefix: str, log_lines: list[EventDict]
+) -> None:
+    await queue.zadd(Keys(prefix).queue, {b"\xff": 1})
+    assert names(await jobs.take(2)) == "0"
+    assert await queue.zscore(Keys(prefix).queue, b"\xff") is None
+    assert [line["event"] for line in log_lines] == ["retention.skipped"]
+
+
+async def test_arqs_own_worker_is_shown_nothing(redis_url: str, prefix: str) -> None:
+    shell = Queue(connect.pool(redis_url, tries=1), f"{prefix}:queue")
+    await shell.zadd(shell.default_queue_name, {"job": 1})
     asked = {"min": float("-inf"), "start": 0, "num": 2, "max": now_ms()}
-    assert await jobs.zrangebyscore(name, **asked) == []
-    assert (await jobs.zrangebyscore(name, **asked))[0] == b"job"
-
-
-async def test_an_id_that_arq_cannot_decode_is_passed_over(jobs: Queue) -> None:
-    await jobs.zadd(jobs.default_queue_name, {b"\xff": 1})
-    assert await seen(jobs) == "0 1 2 3 4"
+    assert await shell.zrangebyscore(shell.default_queue_name, **asked) == []
+    await shell.aclose(close_connection_pool=True)

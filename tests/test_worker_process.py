@@ -17,6 +17,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from jobs.model import Money
+from jobs.tools import LEASE
 from tests.keys import CLIENT_ID
 from tests.servers import (
     ARQ_WORKER,
@@ -68,9 +69,10 @@ class Shop:
 
         await until(all_told)
 
-    async def in_progress(self) -> list[str]:
-        found: list[str] = await self.redis.keys(f"arq:in-progress:{self.keys.prefix}*")
-        return found
+    async def in_hand(self) -> int:
+        """How many jobs some worker holds: they stand in the queue at the end of a lease."""
+        leases = (now_ms() + 5_000, now_ms() + LEASE)
+        return int(await self.redis.zcount(self.keys.queue, *leases))
 
 
 @pytest.fixture
@@ -115,19 +117,18 @@ async def test_payments_tracked_by_xadd_are_followed_to_their_ends(
         assert {entry["level"] for entry in said} == {"info"}
 
 
-async def test_what_arq_itself_warns_of_is_a_line_of_ours(
+async def test_a_job_that_nobody_knows_is_kept_under_arqs_command_line_too(
     shop: Shop, mock: RunningMock, redis_url: str, tmp_path: Path
 ) -> None:
-    """Its command line would write its own lines, in its own form."""
     with process(tmp_path, environ(redis_url, shop.keys.prefix, mock.url), *ARQ_WORKER) as worker:
         stock = ArqRedis(
             connection_pool=connect.pool(redis_url, tries=1), job_serializer=queue.serialize
         )
         await stock.enqueue_job("no_such_job", _queue_name=shop.keys.queue)
         await stock.connection_pool.disconnect()
-        warning = await line(worker, "library.logged")
-        assert (warning["level"], warning["logger"]) == ("warning", "arq.worker")
+        warning = await line(worker, "command.dead")
         assert "no_such_job" in warning["message"]
+    assert await shop.redis.xlen(shop.keys.dead) == 1
 
 
 @pytest.mark.parametrize(
@@ -149,12 +150,12 @@ async def test_a_worker_asked_to_stop_ends_what_it_has_in_hand_and_leaves_the_re
                 await track(
                     shop.redis, f"order-{n}", "USD", 599, expires_in=60, prefix=shop.keys.prefix
                 )
-            await until(shop.in_progress)
+            await until(shop.in_hand)
             started = time.monotonic()
             worker.signal(number)
             assert await ended(worker) == 0
             assert time.monotonic() - started < DRAIN_SECONDS
-    assert await shop.in_progress() == []
+    assert await shop.in_hand() == 0
     assert await shop.redis.zcard(shop.keys.open) == 3
     assert await shop.redis.zcard(shop.keys.queue) == 3  # woken again by whoever runs next
     answered = {entry["payment_request_id"] for entry in worker.find("inquiry.completed")}
@@ -171,7 +172,7 @@ async def test_a_second_signal_does_not_wait(shop: Shop, redis_url: str, tmp_pat
         given = environ(redis_url, shop.keys.prefix, gateway.url, GATEWAY_TIMEOUT_SECONDS="12")
         with process(tmp_path, given, *reconciler("worker")) as worker:
             await track(shop.redis, "order-1", "USD", 599, prefix=shop.keys.prefix)
-            await until(shop.in_progress)
+            await until(shop.in_hand)
             worker.signal(signal.SIGTERM)
             await asyncio.sleep(0.3)
             assert worker.running
@@ -188,11 +189,13 @@ async def test_what_a_killed_worker_had_in_hand_is_ended_by_the_next(
         given = environ(redis_url, shop.keys.prefix, gateway.url, GATEWAY_TIMEOUT_SECONDS="12")
         with process(tmp_path, given, *words) as worker:
             await track(shop.redis, "order-1", "USD", 599, prefix=shop.keys.prefix)
-            await until(shop.in_progress)
+            await until(shop.in_hand)
             worker.signal(signal.SIGKILL)
             assert await ended(worker) == -signal.SIGKILL
-        assert await shop.in_progress()
-        await shop.redis.zadd(shop.keys.open, {f"{CLIENT_ID}:order-1": now_ms() - 1000})
+        assert await shop.in_hand()
+        key = f"{CLIENT_ID}:order-1"
+        await shop.redis.zadd(shop.keys.open, {key: now_ms() - 1000})  # the lease is over
+        await shop.redis.zadd(shop.keys.queue, {shop.keys.job(key): now_ms() - 1000})
         gateway.answer = says("SUCCESS")
         with process(tmp_path, given, *words):
             await shop.is_told("order-1:succeeded")

@@ -1,10 +1,7 @@
-"""The worker's jobs, as arq calls them: nothing that they raise reaches arq but `Retry`.
+"""The worker's jobs, as arq would call them; `worker.dispatch` does, and hears of `Retry` alone."""
 
-arq deletes a job for any other exception.
-"""
-
+import itertools
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,15 +19,17 @@ from worker.records import UnknownSchema
 
 COMMAND_RETRY: Ms = 5 * SECOND
 
+#: No two processes begin at the same number, or near it.
+_WAKES = itertools.count(secrets.randbits(64))
+
 
 async def follow_payment(ctx: dict[str, Any], key: str) -> None:
     """One wake-up of one payment; its lines share an id."""
-    with bound_contextvars(wake_id=secrets.token_hex(8)):
+    with bound_contextvars(wake_id=f"{next(_WAKES) % 2**64:016x}"):
         try:
             await follow(key, ctx["tools"])
             ctx["outage"].answers()
         except UnknownSchema as fault:
-            ctx["left_alone"] = True
             if ctx["other_versions"].is_news(key):
                 log.error("record.unreadable", **ids_of(key), fault=str(fault))
         except (RedisError, OSError) as fault:
@@ -45,23 +44,6 @@ def ids_of(key: str) -> dict[str, str]:
     return {"client_id": client_id, "payment_request_id": payment_request_id}
 
 
-async def rearm(ctx: dict[str, Any]) -> None:
-    """arq has just deleted a payment's job: queue its next one. What fails here is swept up.
-
-    A payment left alone is due and stays so: offered to the next worker at the sweep's pace.
-    """
-    job_id, prefix = ctx["job_id"], ctx["store"].keys.prefix + ":"
-    if not job_id.startswith(prefix) or ctx.get("left_alone"):
-        return
-    key = job_id.removeprefix(prefix)
-    try:
-        await ctx["store"].rearm(key)
-    except (RedisError, OSError) as fault:
-        ctx["outage"].waits(fault)
-    except Exception:  # a bug: raised from a hook it would end arq's worker
-        log.exception("job.failed", task="rearm", **ids_of(key))
-
-
 def command_job(type_: str) -> Any:
     """A command as an arq job: as safe as arq, no safer."""
 
@@ -70,14 +52,14 @@ def command_job(type_: str) -> Any:
             done = await _execute_or_bury(type_, said, named, ctx)
         except (RedisError, OSError) as fault:
             ctx["outage"].waits(fault)
-            raise _again(ctx) from fault
+            raise Retry(defer=COMMAND_RETRY / SECOND) from fault
         except UnknownSchema as fault:
             if ctx["other_versions"].is_news(ctx["job_id"]):
                 log.error("record.unreadable", command_id=ctx["job_id"], fault=str(fault))
-            raise _again(ctx) from fault
+            raise Retry(defer=COMMAND_RETRY / SECOND) from fault
         else:
             if not done:
-                raise _again(ctx)
+                raise Retry(defer=COMMAND_RETRY / SECOND)
 
     return run
 
@@ -112,12 +94,6 @@ def _written_at(ctx: Mapping[str, Any]) -> Ms:
     written: Ms = round(ctx["enqueue_time"].timestamp() * 1000)
     latest: Ms = ctx["store"].now() - tried_for
     return min(written, latest)
-
-
-def _again(ctx: Mapping[str, Any]) -> Retry:
-    """Later. arq adds the delay to the time by its own clock, but the queue goes by Redis'."""
-    redis_ahead: Ms = ctx["store"].now() - time.time_ns() // 1_000_000
-    return Retry(defer=(COMMAND_RETRY + redis_ahead) / SECOND)
 
 
 COMMAND_JOBS = {

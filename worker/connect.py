@@ -1,16 +1,19 @@
 """Connections to Redis, and what they can promise."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
+import hiredis
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.typing import EncodableT
 
 from worker.outage import Outage
 from worker.scripts import Confirm
@@ -56,6 +59,26 @@ class Pool(ConnectionPool):
         return connection  # type: ignore[no-any-return]
 
 
+class _Packing(AbstractConnection):
+    """Packs commands in C, as redis-py's own connections of asyncio do not."""
+
+    def pack_commands(self, commands: Iterable[Iterable[EncodableT]]) -> list[bytes]:
+        return [b"".join(map(self._packed, commands))]
+
+    def _packed(self, command: Iterable[EncodableT]) -> bytes:
+        words: Any = tuple(command)
+        if " " in words[0]:  # a command of two words
+            return b"".join(self.pack_command(*words))
+        packed: bytes = hiredis.pack_command(words)
+        return packed
+
+
+def _packing(made: ConnectionPool) -> ConnectionPool:
+    kind = made.connection_class
+    made.connection_class = type(f"Packing{kind.__name__}", (_Packing, kind), {})
+    return made
+
+
 def pool(url: str, tries: int) -> ConnectionPool:
     """Connections that time out, keep alive, and try again `tries` times with backoff.
 
@@ -80,7 +103,7 @@ def pool(url: str, tries: int) -> ConnectionPool:
         options["ssl_check_hostname"] = True
     if through_sentinel:
         return _through_sentinel(through_sentinel, options)
-    return Pool.from_url(url, **options)
+    return _packing(Pool.from_url(url, **options))
 
 
 def _through_sentinel(where: SentinelUrl, options: dict[str, Any]) -> ConnectionPool:
@@ -100,7 +123,7 @@ def _through_sentinel(where: SentinelUrl, options: dict[str, Any]) -> Connection
             **same,
         },
     )
-    return Pool(connection_class=kind, sentinels=sentinels, **options)
+    return _packing(Pool(connection_class=kind, sentinels=sentinels, **options))
 
 
 def sentinels_of(redis: Redis) -> Sentinels | None:

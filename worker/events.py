@@ -98,6 +98,8 @@ FIELDS: Mapping[str, str] = {
     " amount_mismatch, ...",
     "code": "the gateway's code in it, or the value that does not match",
     "why": "the cause in a word: timeout, not_connected, http_503, untrusted_..., a mark, ...",
+    "calls_per_second": "how many may leave for the gateway from now on, by all processes",
+    "waiting": "how many of the account's payments wait in line for a call",
     "in_a_row": "how many had no answer by now",
     "attempt": "the number of this pay or cancel, or of this try to deliver",
     # Requests to the receiver
@@ -127,6 +129,7 @@ FIELDS: Mapping[str, str] = {
     "lane": "where it lay in Redis",
     # The process and its surroundings
     "pid": "the process",
+    "version": "of uvloop",
     "addresses": "where it listens",
     "address": "where it should listen",
     "task": "what it was doing",
@@ -156,6 +159,9 @@ EVENTS: Mapping[str, Entry] = {
     # The worker
     "worker.started": Entry(
         INFO, "The worker follows payments from here on.", fields="accounts pid"
+    ),
+    "process.on_uvloop": Entry(
+        INFO, "The process runs on uvloop, which is installed.", fields="version"
     ),
     "worker.stopped": Entry(INFO, "The worker finished what it was doing and ended.", fields="pid"),
     "worker.failed": Entry(ERROR, "The worker broke and ended.", "Report the traceback."),
@@ -464,6 +470,28 @@ EVENTS: Mapping[str, Entry] = {
     ),
     "metrics.failed": Entry(
         ERROR, "Asking for the gauges broke; it goes on.", "Report the traceback."
+    ),
+    # Limits
+    "breaker.opened": Entry(
+        ERROR,
+        "The gateway seems to be away: for this account nothing is asked but one probe at a time.",
+        "Nothing, if the gateway is down: payments wait, the clocks of last inquiries and cancels"
+        " stand still, and it closes by itself. Else see why it is not reached.",
+        fields="client_id why waiting",
+    ),
+    "breaker.closed": Entry(
+        INFO,
+        "The gateway answers again; who waits is asked for, the oldest closing time first.",
+        fields="client_id away_ms waiting",
+    ),
+    "gateway.slowed": Entry(
+        WARNING,
+        "The gateway finds us too fast: calls are halved, and become more again within a minute.",
+        "If it comes often, set ALIPAY_RATE_LIMIT to what the gateway allows.",
+        fields="client_id calls_per_second waiting",
+    ),
+    "limits.failed": Entry(
+        ERROR, "Calling those who wait in line broke; it goes on.", "Report the traceback."
     ),
     # Who watches
     "sweep.completed": Entry(

@@ -18,7 +18,8 @@ from jobs.news import CancelAnswer, InquiryAnswer, PayAnswer, Silence, Submit
 from worker import messages, requests, times
 from worker.requests import Endpoint
 from worker.settings import Account
-from worker.signature import Reason, Signed, Untrusted, signature_header, verify
+from worker.signature import Reason, Signed, Untrusted, header_of, verify
+from worker.signer import Sign, sign_here
 from worker.strict_json import Unreadable
 
 #: An answer lists a payment's refunds and quotes; the largest known is 200 KB. More is no answer.
@@ -36,8 +37,10 @@ class HttpGateway:
         account: Account,
         timeout: Ms,
         notify_url: str | None = None,
+        sign: Sign = sign_here,
     ) -> None:
         self._session = session
+        self._sign = sign
         self._notify_url = notify_url
         self._account = account
         self._timeout = timeout / 1000
@@ -120,8 +123,10 @@ class HttpGateway:
         account = self._account
         path = requests.api_path(account.client_id, endpoint)
         asked = Signed(path=path, client_id=account.client_id, time=str(asked_at), body=body)
-        signature = signature_header(asked, account.private_key, account.key_version)
-        headers = requests.request_headers(asked, signature, account.agent_token or "")
+        signature = await self._sign(account.private_key, asked.content())
+        headers = requests.request_headers(
+            asked, header_of(signature, account.key_version), account.agent_token or ""
+        )
         async with self._session.post(
             account.gateway_url + path,
             data=body,

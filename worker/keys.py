@@ -39,6 +39,16 @@ class Keys:
         """The id of a payment's one arq job."""
         return f"{self.prefix}:{key}"
 
+    # One per account
+
+    def limits(self, client_id: str) -> str:
+        """What all processes know of its line to the gateway: breaker, pace, tokens."""
+        return self._name(f"limits:{client_id}")
+
+    def waiting(self, client_id: str) -> str:
+        """Payments whose calls may not leave yet, in line; below 0: called, and when."""
+        return self._name(f"waiting:{client_id}")
+
     # One for all
 
     @property

@@ -64,6 +64,7 @@ def configure(
             structlog.stdlib.add_log_level,
             tell_watchers,
             structlog.stdlib.filter_by_level,
+            *([condense] if condensed else []),  # before a line costs what it costs to write it
             ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -180,10 +181,10 @@ def _formatter(log_format: LogFormat, condensed: bool) -> ProcessorFormatter:
             structlog.contextvars.merge_contextvars,
             add_trace,
             tell_watchers,
+            *([condense] if condensed else []),
         ],
         pass_foreign_args=True,
         processors=[
-            *([condense] if condensed else []),
             stamp,
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,

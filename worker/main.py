@@ -9,10 +9,8 @@ import contextlib
 import logging
 import os
 import platform
-import signal
 import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +22,20 @@ from jobs.model import Ms
 from jobs.schedule import DAY, MINUTE, SECOND
 from jobs.stuck import report_stuck
 from jobs.sweep import sweep
-from jobs.tools import LEASE, Tools
+from jobs.tools import Tools
 from worker import admission, connect, queue, stalls
 from worker.admin import admin_port
 from worker.admission import Admitted
-from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment, rearm
+from worker.arq_jobs import COMMAND_JOBS, command_job, follow_payment
 from worker.commands import CommandStream
 from worker.courier import Courier
+from worker.dispatch import Dispatcher, Run
 from worker.groups import make_group
 from worker.health import Health, told_to_stop
 from worker.housekeeping import keep_house
 from worker.http_server import warn_of_weak_parser
 from worker.keys import Keys
+from worker.limits import ROUND, Limits
 from worker.logs import configure, log, take_over
 from worker.outage import Outage
 from worker.records import OtherVersions
@@ -48,9 +48,6 @@ from worker.tools import MAX_JOBS, open_tools
 from worker.watch import WATCH_EVERY, Pulse, check_sweep
 
 JOB_TIMEOUT: Ms = 20 * SECOND  #: above the lease: what takes longer has lost its payment anyway
-#: For how long arq keeps others off a job: what a killed worker had in hand is taken up as soon as
-#: its lease has run out. arq's own figure, 10 s above the timeout, would leave that to the sweep.
-IN_PROGRESS_SECONDS = LEASE / SECOND + 0.5
 DRAIN_SECONDS = 15  #: how long a stopping worker lets running jobs finish
 CLOSE_SECONDS = 5  #: and how long it then waits for a Redis that may hang
 #: All that a process may take to stop, also where gateway and Redis hang: whoever sends SIGTERM
@@ -74,6 +71,8 @@ def companions(
     redis = store.redis
     consumer = f"{platform.node()}-{os.getpid()}"
     commands = CommandStream(redis, store, store.keys, tools, consumer)
+    limits = tools.limits
+    assert isinstance(limits, Limits)  # of open_tools
 
     async def swept() -> None:
         await sweep(tools)
@@ -89,6 +88,7 @@ def companions(
 
     return [
         every(COMMANDS_AGAIN, commands.run, "commands.failed"),
+        every(ROUND, limits.run, "limits.failed"),
         every(COMMANDS_AGAIN, lambda: Courier(store, settings).run(), "deliveries.failed"),
         every(settings.sweep_every, swept, "sweep.failed", pulse),
         every(HOUSEKEEPING_EVERY, housekept, "retention.failed"),
@@ -119,8 +119,11 @@ async def start(ctx: dict[str, Any]) -> None:
     health.admitted, health.confirm = True, known.confirm
     health.pulse = Pulse(settings.sweep_every)
     stack.callback(_not_ready, health)
+    ctx["dispatcher"] = dispatcher = Dispatcher(
+        store, _FUNCTIONS, ctx, jobs, most=MAX_JOBS, timeout=JOB_TIMEOUT
+    )
     beside = companions(settings, tools, store, jobs, health.pulse)
-    beside += [_watch_or_end(ctx, work), _cancel_again(work)]
+    beside += [dispatcher.run(), _watch_or_end(ctx, work), _cancel_again(work)]
     tasks = [asyncio.create_task(task) for task in beside]
     stack.push_async_callback(end, tasks)
     log.info("worker.started", accounts=list(tools.accounts), pid=os.getpid())
@@ -162,7 +165,9 @@ async def _cancel_again(work: "asyncio.Task[Any]") -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    """arq's on_shutdown: the running jobs have ended."""
+    """arq's on_shutdown: let the running jobs end, and close what `start` has opened."""
+    if "dispatcher" in ctx:
+        await ctx.pop("dispatcher").drain(DRAIN_SECONDS)
     if "stack" in ctx:
         await ctx.pop("stack").aclose()
     log.info("worker.stopped", pid=os.getpid())
@@ -172,20 +177,25 @@ async def stop(ctx: dict[str, Any]) -> None:
 
 # The worker
 
+#: By the names that they have in arq's queue.
+_FUNCTIONS: Mapping[str, Run] = {"follow_payment": follow_payment} | {
+    name: command_job(type_) for name, type_ in COMMAND_JOBS.items()
+}
+
 
 def worker_settings(settings: Settings) -> dict[str, Any]:
-    """arq's settings, as they must be for payments. Each of these defaults loses jobs otherwise."""
+    """arq's settings. Its worker starts, stops and says that it is alive; the jobs in its queue are
+    the dispatcher's. Each default would lose jobs, were they arq's to run.
+    """
     keys = Keys(settings.key_prefix)
-    commands = [func(command_job(type_), name=name) for name, type_ in COMMAND_JOBS.items()]
     return {
-        "functions": [func(follow_payment, name="follow_payment"), *commands],
+        "functions": [func(job, name=name) for name, job in _FUNCTIONS.items()],
         "redis_pool": queue.Queue(connect.pool(settings.redis_url, REDIS_TRIES), keys.queue),
         "queue_name": keys.queue,
         "job_serializer": queue.serialize,  # never pickle: whoever writes to Redis would run code
         "job_deserializer": queue.deserialize,
         "on_startup": start,
         "on_shutdown": stop,
-        "after_job_end": rearm,
         "max_jobs": MAX_JOBS,
         "job_timeout": JOB_TIMEOUT / SECOND,
         "max_tries": 2**31 - 1,  # crashes and deploys count as tries
@@ -232,18 +242,7 @@ async def _rounds(settings: Settings, stopping: asyncio.Event, health: Health) -
 
 
 def _new_worker(settings: Settings, ctx: dict[str, Any]) -> Worker:
-    worker = Worker(**worker_settings(settings) | {"ctx": ctx}, handle_signals=False)
-    worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
-    worker.job_tasks = _Hands()
-    return worker
-
-
-class _Hands(dict[str, Any]):
-    """A worker's jobs in hand, by id. arq takes each out as it ends, and one may be in twice: mail
-    that comes during a slow inquiry is applied by a second run of the payment's job."""
-
-    def __delitem__(self, job_id: str) -> None:
-        self.pop(job_id, None)
+    return Worker(**worker_settings(settings) | {"ctx": ctx}, handle_signals=False)
 
 
 async def _work(worker: Worker, stopping: asyncio.Event) -> None:
@@ -269,12 +268,12 @@ async def _work(worker: Worker, stopping: asyncio.Event) -> None:
 
 async def _drain(worker: Worker, stopping: asyncio.Event) -> None:
     await stopping.wait()
-    worker.handle_sig_wait_for_completion(signal.SIGTERM)
-    over = time.monotonic() + DRAIN_SECONDS  # then arq cancels jobs, but may hang in Redis itself
-    while True:  # until the worker has ended and this is cancelled
-        await asyncio.sleep(CANCEL_AGAIN_SECONDS)
-        if worker.main_task and (not worker.tasks or time.monotonic() > over):
+    if "dispatcher" in worker.ctx:
+        await worker.ctx["dispatcher"].drain(DRAIN_SECONDS)
+    while True:  # until the worker has ended and this is cancelled: it may hang in Redis
+        if worker.main_task:
             worker.main_task.cancel()
+        await asyncio.sleep(CANCEL_AGAIN_SECONDS)
 
 
 async def _close(worker: Worker) -> None:

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jobs.model import SCHEMA, Money, Payment
-from worker.replies import text_of
 
 TOLD_EVERY = 300  #: seconds
 MANY = 1000  #: unreadable records: who has not seen so many lines sees no more of them either
@@ -51,7 +50,7 @@ def to_hash(payment: Payment) -> dict[str, str]:
 def read(key: str, flat: Sequence[bytes | str]) -> Payment:
     """The payment `key`, from names and values as HGETALL gives them."""
     try:
-        texts = [text_of(raw) for raw in flat]
+        texts = [raw.decode() if isinstance(raw, bytes) else raw for raw in flat]
     except UnicodeDecodeError:
         raise Damaged("a field is not text") from None
     payment = from_hash(dict(zip(texts[::2], texts[1::2], strict=True)))
@@ -68,9 +67,9 @@ def from_hash(hash_: Mapping[str, str]) -> Payment:
     wire = ""
     values: dict[str, Any] = {}
     try:
-        for name, (wire, _, decode, _) in _CODECS.items():
-            if wire in hash_:
-                values[name] = decode(hash_[wire])
+        for wire in hash_.keys() & _DECODERS.keys():
+            name, decode = _DECODERS[wire]
+            values[name] = decode(hash_[wire])
         wire = "amount"
         return Payment(amount=Money(hash_["currency"], int(hash_[wire])), **values)
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -131,3 +130,4 @@ def _codecs() -> dict[str, _Codec]:
 
 
 _CODECS = _codecs()
+_DECODERS = {wire: (name, decode) for name, (wire, _, decode, _) in _CODECS.items()}

@@ -48,6 +48,7 @@ def _names(keys: Keys) -> dict[str, str]:
         "our_job": f"arq:job:{keys.job(id_)}",
         "our_retry": f"arq:retry:{keys.job(id_)}",
         "health": f"{keys.queue}:health:probe",
+        **{name: getattr(keys, name)("probe") for name in ("limits", "waiting")},
         "sha": "0" * 40,
     }
 
@@ -92,28 +93,24 @@ SCRIPT LOAD x
 # arq
 DBSIZE
 EXEC
-ZRANGEBYSCORE {queue} 0 1
-WATCH arq:in-progress:any
-UNWATCH
-EXISTS arq:in-progress:any
-ZSCORE {queue} x
-PSETEX arq:in-progress:any 1 x
-GET arq:job:any
-INCRBY arq:retry:any 1
-EXPIRE arq:retry:any 1
-SETEX arq:retry:any 1 x
-DEL arq:in-progress:any arq:retry:any arq:job:any
-ZREM arq:abort x
-ZREM {queue} x
-ZINCRBY {queue} 1 x
 ZCARD {queue}
 PSETEX {health} 1 x
 DEL {health}
-# due.lua
-EVALSHA {sha} 1 {queue}
+# take.lua, finish.lua
+EVALSHA {sha} 2 {queue} {open}
+EVALSHA {sha} 2 {queue} {dead}
+ZRANGEBYSCORE {queue} 0 1
 ZADD {queue} 0 x
+ZSCORE {queue} x
+ZREM {queue} x
+EXISTS arq:in-progress:any
+GET arq:job:any
+GET arq:retry:any
+SET arq:retry:any 1 PX 1
+DEL arq:retry:any arq:job:any
+XADD {dead} * type x
 # claim.lua
-EVALSHA {sha} 4 {payment} {inbox} {open} {brake}
+EVALSHA {sha} 5 {payment} {inbox} {open} {brake} {queue}
 ZSCORE {open} x
 EXISTS {payment}
 ZREM {open} x
@@ -157,11 +154,24 @@ EVALSHA {sha} 5 {payment} {timeline} {open} {inbox} {parked}
 DEL {payment} {timeline}
 EXISTS {inbox}
 ZADD {parked} 0 x
-# rearm.lua, overdue.lua
-EVALSHA {sha} 2 {open} {queue}
+# overdue.lua
+EVALSHA {sha} 3 {open} {queue} {swept}
+DEL arq:in-progress:any
 SET {swept} 0
 ZRANGEBYSCORE {open} 0 1
 EXISTS arq:job:any
+# pass.lua, release.lua, gate.lua
+EVALSHA {sha} 6 {limits} {waiting} {payment} {inbox} {open} {queue}
+HGET {limits} gate
+HMGET {limits} tokens
+HSET {limits} gate x
+HINCRBY {limits} tokens 1
+ZADD {waiting} 0 x
+ZCOUNT {waiting} 0 1
+ZRANGEBYSCORE {waiting} 0 1
+ZREM {waiting} x
+ZREMRANGEBYSCORE {waiting} 0 1
+ZSCORE {waiting} x
 # stuck.lua, told.lua
 EVALSHA {sha} 2 {open} {stuck}
 HMGET {payment} status

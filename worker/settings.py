@@ -338,6 +338,13 @@ class Settings:
         "10",
         "How long to wait for an answer of the gateway; at most 12.",
     )
+    rate_limit: int = setting(
+        "ALIPAY_RATE_LIMIT",
+        integer(0, 100_000),
+        "0",
+        "How many calls a second the gateway allows this account, of all processes together; 0:"
+        " nothing is known of a limit. Where it says that we are too fast, calls become fewer.",
+    )
     sweep_every: Ms = setting(
         "SWEEP_SECONDS",
         seconds("0.1", "300"),
@@ -455,6 +462,7 @@ OWN = (
     "aftercare_schedule",
     "last_inquiry_grace",
     "gateway_timeout",
+    "rate_limit",
     "cancel_schedule",
     "cancel_limit",
     "cancel_quiet",

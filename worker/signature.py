@@ -86,8 +86,19 @@ class Signed:
 
 def signature_header(signed: Signed, key: RSAPrivateKey, key_version: int) -> str:
     """The Signature header for a message of ours."""
-    raw = key.sign(signed.content(), padding.PKCS1v15(), hashes.SHA256())
-    value = base64.b64encode(raw).decode().translate(_QUOTED)
+    return header_of(sign(key, signed.content()), key_version)
+
+
+def sign(key: RSAPrivateKey, content: bytes) -> bytes:
+    """The signature, raw. It costs more than all else that a question does."""
+    return key.sign(content, _PADDING, _HASH)
+
+
+def header_of(signature: bytes, key_version: int) -> str:
+    """The Signature header with this raw signature."""
+    value = base64.b64encode(signature).decode()
+    for plain, escaped in _QUOTED:
+        value = value.replace(plain, escaped)
     return f"algorithm={ALGORITHM},keyVersion={key_version},signature={value}"
 
 
@@ -123,7 +134,7 @@ def verify(
         raise Untrusted(Reason.SIG_SYNTAX)
     # 7. The key made the signature over these bytes.
     try:
-        key.verify(signature, signed.content(), padding.PKCS1v15(), hashes.SHA256())
+        key.verify(signature, signed.content(), _PADDING, _HASH)
     except InvalidSignature:
         raise Untrusted(Reason.SIG_MISMATCH) from None
 
@@ -133,8 +144,9 @@ _TIME = re.compile(r"[0-9TZ:+.-]{10,40}")
 # header in another order is not the gateway's. The documents print `,` and `, `.
 _HEADER = re.compile(r"algorithm=([^,]*), *keyVersion=([^,]*), *signature=([^,]*)")
 _KEY_VERSION = re.compile(r"0|[1-9][0-9]{0,8}")
-_QUOTED = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})  # all of base64 that a URL escapes
-_VALUE = re.compile(r"(?:[A-Za-z0-9+/=]|%[0-9A-Fa-f]{2})+")
+_QUOTED = (("+", "%2B"), ("/", "%2F"), ("=", "%3D"))  # all of base64 that a URL escapes
+_VALUE = re.compile(r"(?:[A-Za-z0-9+/=]++|%[0-9A-Fa-f]{2})++")  # it never starts over: linear time
+_PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
 
 
 def parse_signature(header: str) -> tuple[int, bytes]:
@@ -156,7 +168,9 @@ def _unwrap(value: str) -> bytes:
     Senders write %2F, %2f or plain base64, so a `+` is a plus and never a blank. Only the one
     canonical base64 text is taken: no junk, no missing padding, no stray bits in the last digit.
     """
-    text = unquote_to_bytes(value)
+    for plain, escaped in _QUOTED:
+        value = value.replace(escaped, plain)
+    text = unquote_to_bytes(value)  # of what is written in another way
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError:

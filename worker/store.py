@@ -79,14 +79,19 @@ class Store:
         it learns here how long."""
         return round(time.monotonic() * 1000 + self._at_most_ahead)
 
-    async def _run(
+    async def run(
         self, name: str, keys: Sequence[str], args: Sequence[Any], safe: bool = False
     ) -> list[Any]:
+        """The answer of a script, when it is `safe`."""
         asked_at = time.monotonic() * 1000
         answer = await self._scripts.run(name, keys, args, self.confirm if safe else None)
         self._redis_ahead = int(answer[0]) - time.monotonic() * 1000
         self._at_most_ahead = int(answer[0]) - asked_at
         return answer
+
+    async def end(self) -> None:
+        """Give up what is on its way to Redis."""
+        await self._scripts.end()
 
     # What jobs need
 
@@ -98,9 +103,9 @@ class Store:
 
     async def _load(self, key: str, lease: str) -> Loaded | None:
         k, client_id = self.keys, key.partition(":")[0]
-        names = [k.payment(key), k.inbox(key), k.open, k.brake]
-        args = [key, client_id, lease, SCHEMA]
-        _, flat, inbox, misses, late = await self._run("claim", names, args)
+        names = [k.payment(key), k.inbox(key), k.open, k.brake, k.queue]
+        args = [key, client_id, lease, SCHEMA, k.prefix]
+        _, flat, inbox, misses, late = await self.run("claim", names, args)
         if not flat:
             if misses < 0:
                 _report_missing([key])
@@ -116,27 +121,33 @@ class Store:
         entries: Sequence[Entry],
         *,
         heard: int = 0,
-        wake: bool = False,
+        brake: int = 0,
     ) -> Payment | None:
-        before = loaded.payment
-        write = self._write(before.version, decision, entries)
+        before, after = loaded.payment, decision.payment
+        missed = _missed(before, after)
+        write = self._write(before.version, decision, entries, holds=heard > 0)
         write |= {
             "heard": heard,
-            "wake": wake,
-            "found": decision.payment.found and not before.found and loaded.misses > 0,
-            "missed": _missed(before, decision.payment),
+            "left": len(loaded.inbox) - heard if heard else 0,
+            "found": after.found and not before.found and loaded.misses > 0,
+            "missed": missed,
+            "brake": brake if missed and after.status is Status.CANCELLING else 0,
         }
         # What changes nothing is repeated if it is lost: only news and acts must be safe.
         safe = bool(decision.events or heard or decision.act is not Act.WAIT)
-        return await self._save(decision.payment, write, safe)
+        return await self._save(after, write, safe)
 
     async def create(self, decision: Decision, entries: Sequence[Entry]) -> Payment | None:
         write = self._write(None, decision, entries)
-        write |= {"heard": 0, "wake": True, "found": False, "missed": False}
+        write |= {"heard": 0, "left": 0, "found": False, "missed": False, "brake": 0}
         return await self._save(decision.payment, write, True)
 
     def _write(
-        self, expect: int | None, decision: Decision, entries: Sequence[Entry]
+        self,
+        expect: int | None,
+        decision: Decision,
+        entries: Sequence[Entry],
+        holds: bool = False,
     ) -> dict[str, Any]:
         payment, now = decision.payment, self.now()
         fields = records.to_hash(payment)
@@ -146,7 +157,7 @@ class Store:
             "prefix": self.keys.prefix,
             "expect": expect,
             "fields": [text for field in fields.items() for text in field],
-            "at": _open_until(decision, now),
+            "at": _open_until(decision, now, holds),
             "ttl": self._retention if _may_expire(payment) else 0,
             "alone": decision.act in _CALLS,
             "entries": [_line(entry) for entry in entries],
@@ -160,18 +171,18 @@ class Store:
         names = [k.payment(key), k.timeline(key), k.inbox(key), k.open]
         names += [k.outcomes, k.brake, k.parked, k.queue]
         names += [k.deliveries, k.delivery(write["lane"])]
-        _, version = await self._run("save", names, [json.dumps(write)], safe)
-        return replace(payment, version=int(version)) if version else None
+        _, version = await self.run("save", names, [json.dumps(write)], safe)
+        return payment.having(version=int(version)) if version else None
 
     async def erase(self, loaded: Loaded) -> bool:
         k, key = self.keys, loaded.payment.key
         names = [k.payment(key), k.timeline(key), k.open, k.inbox(key), k.parked]
-        _, erased = await self._run("erase", names, [key, loaded.payment.version], True)
+        _, erased = await self.run("erase", names, [key, loaded.payment.version], True)
         return bool(erased)
 
     async def reject(self, rejected: Rejected) -> None:
         fields = _rejection_fields(rejected, self.now())
-        await self._run("append", [self.keys.outcomes], fields, True)
+        await self.run("append", [self.keys.outcomes], fields, True)
 
     async def wake_overdue(self) -> int:
         """A page at a time: a long outage leaves many."""
@@ -179,7 +190,7 @@ class Store:
         while True:
             args = [self.keys.prefix, SWEEP_GRACE, offset, SWEEP_PAGE]
             names = [self.keys.open, self.keys.queue, self.keys.swept]
-            _, looked, mended, gone = await self._run("overdue", names, args)
+            _, looked, mended, gone = await self.run("overdue", names, args)
             woken, offset = woken + mended, offset + looked - len(gone)
             if gone:
                 _report_missing(gone)
@@ -192,7 +203,7 @@ class Store:
         while most:
             stems = [k.payment(""), k.timeline("")]
             args = [*stems, after, offset, SWEEP_PAGE, most, HISTORY_LINES]
-            _, looked, found = await self._run("stuck", [k.open, k.stuck], args)
+            _, looked, found = await self.run("stuck", [k.open, k.stuck], args)
             for id_, past_closing, flat, lines in found:
                 yield views.stuck(text_of(id_, "replace"), past_closing, flat, lines)
             offset, most = offset + looked, most - len(found)
@@ -200,17 +211,13 @@ class Store:
                 return
 
     async def told(self, key: str) -> None:
-        await self._run("told", [self.keys.stuck], [key])
-
-    async def rearm(self, key: str) -> None:
-        """Queue the next wake-up of a payment whose job has just ended."""
-        await self._run("rearm", [self.keys.open, self.keys.queue], [key, self.keys.prefix])
+        await self.run("told", [self.keys.stuck], [key])
 
     async def unpark(self, key: str, before: Ms) -> int:
         """Quarantine the notifications of a payment never tracked; how many there were."""
         k, (client_id, _, request_id) = self.keys, key.partition(":")
         names = [k.parked, k.inbox(key), k.payment(key), k.quarantine]
-        _, moved = await self._run("unpark", names, [key, before, client_id, request_id], True)
+        _, moved = await self.run("unpark", names, [key, before, client_id, request_id], True)
         return int(moved)
 
     # Deliveries
@@ -226,7 +233,7 @@ class Store:
         """
         k = self.keys
         args = [k.delivery(""), lease, most, each, look, json.dumps(groups)]
-        now, taken, first = await self._run("collect", [k.deliveries], args)
+        now, taken, first = await self.run("collect", [k.deliveries], args)
         due = [
             (text_of(lane, "replace"), text_of(group, "replace"), raw) for lane, group, raw in taken
         ]
@@ -248,13 +255,13 @@ class Store:
         k = self.keys
         names = [k.deliveries, k.delivery(lane), k.dead_deliveries]
         args = [lane, entry, fate.value, fault, tries, *(again or ())]
-        _, settled, buried = await self._run("settle", names, args)
+        _, settled, buried = await self.run("settle", names, args)
         return bool(settled), [text_of(id_, "replace") for id_ in buried]
 
     async def waiting(self) -> tuple[int, Ms | None]:
         """How many lanes have something to send, and how long the oldest of it waits."""
         k = self.keys
-        _, lanes, oldest = await self._run("waiting", [k.deliveries], [k.delivery(""), LOOKED_AT])
+        _, lanes, oldest = await self.run("waiting", [k.deliveries], [k.delivery(""), LOOKED_AT])
         return int(lanes), int(oldest) if oldest >= 0 else None
 
     # What the receiver needs
@@ -283,7 +290,7 @@ class Store:
         args += [lane, deliveries.write(forward) if forward else ""]
         if quarantine is not None:
             args += [client_id, payment_request_id, *quarantine]
-        answer = await self._run("receive", names, args, True)
+        answer = await self.run("receive", names, args, True)
         return text_of(answer[1])
 
     async def quarantine(
@@ -342,12 +349,13 @@ def _report_missing(ids: Sequence[bytes | str]) -> None:
 # How a decision looks in Redis
 
 
-def _open_until(decision: Decision, now: Ms) -> str:
-    """The score in the open set: the next action, or the end of our lease while we act."""
+def _open_until(decision: Decision, now: Ms, holds: bool) -> str:
+    """The score in the open set: the next action, or the end of our lease while we act, or hold the
+    payment to hear the rest of its mail and do what is due."""
     payment = decision.payment
     if payment.next_at is None:
         return _NEVER if payment.needs_a_person else ""
-    if decision.act in _CALLS:
+    if decision.act in _CALLS or holds:
         return str(max(payment.next_at, now + LEASE))
     return str(payment.next_at)
 

@@ -53,20 +53,14 @@ def parse_object(body: bytes, *, ints_as_text: bool = False) -> Json:
     except UnicodeDecodeError:
         raise Unreadable("utf8") from None
     _check_nesting(text)
-    whole: Callable[[str], int | str] = _digits if ints_as_text else _int
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_int=whole,
-            parse_float=_decimal,
-            parse_constant=_refuse_number,
-        )
+        value = (_TEXT_DECODER if ints_as_text else _DECODER).decode(text)
     except json.JSONDecodeError:
         raise Unreadable("json") from None
     if not isinstance(value, dict):
         raise Unreadable("not_object")
-    _check_text(value)
+    if "\\u" in text:  # the parser lets no control character stand as it is
+        _check_text(value)
     return value
 
 
@@ -80,6 +74,8 @@ _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,64})?([eE][+-]?[0-9]{1,2})?")
 
 def _check_nesting(text: str) -> None:
     """Before parsing, since the parser recurses. Brackets in strings do not count."""
+    if text.count("{") + text.count("[") <= MAX_NESTING:
+        return
     depth = 0
     for bracket in _BRACKET.findall(_STRING.sub("", text)):
         depth += 1 if bracket in "[{" else -1
@@ -126,3 +122,15 @@ def _decimal(text: str) -> Decimal:
 
 def _refuse_number(_: str) -> NoReturn:
     raise Unreadable("number")
+
+
+def _decoder(whole: Callable[[str], int | str]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_unique,
+        parse_int=whole,
+        parse_float=_decimal,
+        parse_constant=_refuse_number,
+    )
+
+
+_DECODER, _TEXT_DECODER = _decoder(_int), _decoder(_digits)

@@ -13,12 +13,14 @@ from worker import connect
 from worker.callbacks import checker
 from worker.gateway import HttpGateway, open_session
 from worker.keys import Keys
+from worker.limits import Limits
 from worker.logs import log
 from worker.settings import Account as AccountSettings
 from worker.settings import Settings
+from worker.signer import Sign, Signer, cores, sign_here, threads_for
 from worker.store import Store
 
-MAX_JOBS = 64  #: payments in hand at once, in one worker process
+MAX_JOBS = 512  #: payments in hand at once, in one worker process: what waits costs nothing
 
 
 def policy_of(settings: Settings, account: AccountSettings) -> Policy:
@@ -54,8 +56,15 @@ def store_of(settings: Settings, redis: Redis) -> Store:
 class Accounts(Mapping[str, Account]):
     """The accounts as the settings have them at the moment: they may change while a worker runs."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
-        self._settings, self._session = settings, session
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        limits: Limits,
+        sign: Sign = sign_here,
+    ) -> None:
+        self._settings, self._session, self._sign = settings, session, sign
+        self._limits = limits
         self._made: dict[str, tuple[AccountSettings, Account]] = {}
 
     def __getitem__(self, client_id: str) -> Account:
@@ -73,11 +82,29 @@ class Accounts(Mapping[str, Account]):
 
     def _make(self, told: AccountSettings) -> Account:
         own = self._settings.of(told.client_id)
+        line = HttpGateway(self._session, told, own.gateway_timeout, own.notify_url, self._sign)
         return Account(
-            gateway=HttpGateway(self._session, told, own.gateway_timeout, own.notify_url),
+            gateway=self._limits.counted(told.client_id, line),
             policy=policy_of(self._settings, told),
             brake=own.cancel_brake,
         )
+
+
+class Rates(Mapping[str, float]):
+    """Calls a second by client id, as the settings have them at the moment; 0: any number."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __getitem__(self, client_id: str) -> float:
+        told: float = self._settings.own[client_id].get("rate_limit", self._settings.rate_limit)
+        return told
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings.accounts)
+
+    def __len__(self) -> int:
+        return len(self._settings.accounts)
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +114,13 @@ async def open_tools(settings: Settings) -> AsyncIterator[tuple[Tools, Store]]:
     store = store_of(settings, redis)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(store.end)
         session = await stack.enter_async_context(open_session(MAX_JOBS))
-        accounts = Accounts(settings, session)
+        signer = Signer(threads_for(cores()))
+        stack.callback(signer.close)
+        limits = Limits(store, Rates(settings), MAX_JOBS)
+        accounts = Accounts(settings, session, limits, signer.sign)
         callbacks = checker(settings.accounts)
-        yield Tools(store=store, accounts=accounts, log=log, callbacks=callbacks), store
+        bound = log.bind()  # once: a proxy does so for each line
+        tools = Tools(store=store, accounts=accounts, log=bound, callbacks=callbacks, limits=limits)
+        yield tools, store

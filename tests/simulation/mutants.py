@@ -147,14 +147,14 @@ async def _save_in_two(
     saved = await _SAVE(self, payment, write, safe)
     if saved is not None:
         for fields in events:
-            await self._run("append", [self.keys.outcomes], fields, True)
+            await self.run("append", [self.keys.outcomes], fields, True)
     return saved
 
 
 _SAVE = Store._save
 _SAVE_ALL = Store.save
 _WRITE = Store._write
-_RUN = Store._run
+_RUN = Store.run
 _RECEIVE = Store.receive
 _CLAIM = redis.claim
 
@@ -166,13 +166,13 @@ async def _inbox_first(
     entries: Sequence[Entry],
     *,
     heard: int = 0,
-    wake: bool = False,
+    brake: int = 0,
 ) -> Payment | None:
     """The message leaves the inbox before what it changes is written."""
     server, name = _server(self), self.keys.inbox(loaded.payment.key)
     if heard:
         await _link(self).call(lambda: server.ltrim(name, heard))
-    return await _SAVE_ALL(self, loaded, decision, entries, heard=0, wake=wake)
+    return await _SAVE_ALL(self, loaded, decision, entries, heard=0, brake=brake)
 
 
 def _link(store: Store) -> Any:
@@ -185,9 +185,13 @@ def _server(store: Store) -> Server:
 
 
 def _not_alone(
-    self: Store, expect: int | None, decision: Decision, entries: Sequence[Entry]
+    self: Store,
+    expect: int | None,
+    decision: Decision,
+    entries: Sequence[Entry],
+    holds: bool = False,
 ) -> dict[str, Any]:
-    return _WRITE(self, expect, decision, entries) | {"alone": False}
+    return _WRITE(self, expect, decision, entries, holds) | {"alone": False}
 
 
 def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -196,7 +200,7 @@ def _never_confirmed(name: str) -> Callable[[], AbstractContextManager[Any]]:
     ) -> list[Any]:
         return await _RUN(self, script, keys, args, safe and script != name)
 
-    return method("_run", run)
+    return method("run", run)
 
 
 async def _digest_before_message(
@@ -215,8 +219,8 @@ async def _forget_strangers(
 
 
 def _lease_for_ever(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    id_, client, lease, schema = args
-    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE), schema])
+    id_, client, lease, *more = args
+    return _CLAIM(server, keys, [id_, client, lease and str(100 * 24 * 60 * MINUTE), *more])
 
 
 def _counted(version: str | None, _: Ms) -> int:
@@ -460,12 +464,10 @@ def _judging_once() -> Iterator[None]:
         yield
 
 
-async def _judge_once(
-    tools: Tools, loaded: Loaded, message: Message, *, wake: bool = False
-) -> bool:
+async def _judge_once(tools: Tools, loaded: Loaded, message: Message) -> bool:
     """The loser of a race writes what it had decided before."""
     step = judge(tools, loaded, message)
-    while not await write(tools, step, wake=wake):
+    while not await write(tools, step):
         current = await tools.store.load(loaded.payment.key)
         if current is None:
             return False
@@ -871,3 +873,46 @@ SEEDS: dict[str, int] = {
     "link_of_another_order": 157,
     "pays_in_report_mode": 14,
 }
+
+
+# Limits: breaker, pace and waiting line
+
+
+def long_outages(world: World) -> None:
+    """The gateway is away for longer than any grace, and nothing else goes wrong."""
+    none = dict.fromkeys(("redis_lost", "redis_slow", "disk_stall", "redis_falls"), 0)
+    none |= dict.fromkeys(("crash_steps", "freeze_steps", "clock_steps", "report_at"), 0)
+    world.mix = replace(world.mix, **none, outage=False, heal=25 * MINUTE)  # type: ignore[arg-type]
+    world.policy = replace(world.policy, last_inquiry_grace=900 * SECOND)
+    world.payments = 24  # few tries for each
+    world.loop.after(10 * SECOND, world._outage, True)
+    world.loop.after(20 * MINUTE, world._outage, False)
+
+
+def _all_time_is_patience(turn: Turn, asked_at: Ms, via: Via) -> Turn:
+    """The clock of the grace runs while nothing may leave."""
+    p = turn.payment
+    waited = turn.change(next_at=max(p.next_at or 0, asked_at))
+    return _real_tried(waited, asked_at, via)
+
+
+def _in_line_and_nowhere_else(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    answer = redis.pass_(server, keys, args)
+    if answer[0] == 0:
+        server.zrem(keys[4], args[0])
+    return answer
+
+
+_real_tried = jobs.turn._tried
+
+MUTANTS += (
+    Mutant(
+        "grace_runs_while_the_breaker_is_open",
+        swap(jobs.turn, "_tried", _all_time_is_patience),
+        long_outages,
+        "long_outages",
+    ),
+    Mutant("in_line_and_nowhere_else", twin("pass", _in_line_and_nowhere_else)),
+)
+
+SEEDS |= {"grace_runs_while_the_breaker_is_open": 3, "in_line_and_nowhere_else": 4}

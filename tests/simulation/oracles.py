@@ -24,6 +24,9 @@ FINAL = ("succeeded", "failed", "cancelled", "forgotten")
 CLOCK_SLACK: Ms = 30_000
 #: How long a request may be on its way (`wire.LATEST`), and the call that sends it.
 UNDER_WAY: Ms = 60_000
+#: At most so much of a grace is spent by one try: the longest wait before it, and that for its
+#: answer (`jobs.schedule.RETRY_MOST`, moved by jitter).
+ONE_TRY: Ms = 92_000
 #: A round of the watch, and what it takes to say it.
 STUCK_SLACK: Ms = 180_000
 
@@ -75,6 +78,9 @@ RARE = (
     "failed_by_pay",
     "order_found_after_a_refusal",
     "crash_with_a_pay_open",
+    "breaker_opened",
+    "breaker_closed",
+    "gateway_slowed",
 )
 
 
@@ -121,6 +127,7 @@ class Oracle:
         self.stuck: set[str] = set()  #: payments that the log told of as stuck
         self.holders: dict[str, str] = {}
         self.pays: dict[str, bytes] = {}  #: by payment: the one request that pays for it
+        self.last_inquiries: Counter[str] = Counter()  #: that left, answered or not
         self.violation: Violation | None = None
 
     def fail(self, rule: str, about: str) -> None:
@@ -359,7 +366,16 @@ class Oracle:
         asked = last >= wish.closing - (CLOCK_SLACK if self.world.injected["clock step"] else 0)
         spent = now >= wish.closing + grace - CLOCK_SLACK
         self.require(asked or spent, "one last inquiry before a timeout cancel", key)
+        tried = self.last_inquiries[key] * ONE_TRY >= grace - CLOCK_SLACK
+        self.require(asked or tried, "a grace is spent by tries that left", key)
         return None
+
+    def inquiry_leaves(self, client_id: str, request_id: str) -> None:
+        """Whatever becomes of it on its way."""
+        key = f"{client_id}:{request_id}"
+        wish = self.wishes.get(key)
+        if wish is not None and self.world.loop.now >= wish.closing - CLOCK_SLACK:
+            self.last_inquiries[key] += 1
 
     # Pays, seen from the gateway
 

@@ -197,6 +197,9 @@ class Server:
         for bell in self.bells.pop(key, ()):
             bell()
 
+    def get(self, key: str) -> str | None:
+        return self._get(key, str)
+
     # Hashes
 
     def hget(self, key: str, field: str) -> str | None:
@@ -271,6 +274,10 @@ class Server:
         """For the harness alone: when a poll of this set would next find something."""
         return min((self._get(key, Zset) or {"": float("inf")}).values())
 
+    def last_score(self, key: str) -> float:
+        """For the harness alone: below 0 where nobody waits in this line."""
+        return max((self._get(key, Zset) or {"": -1.0}).values())
+
     # Streams
 
     def xadd(self, key: str, *flat: str) -> str:
@@ -328,6 +335,16 @@ def arm(server: Server, queue: str, prefix: str, key: str, at: Ms) -> None:
     server.delete(f"arq:retry:{job}")
 
 
+def arm_for_mail(server: Server, queue: str, prefix: str, key: str) -> None:
+    arm(server, queue, prefix, key, server.clock())
+    server.zadd(queue, server.clock() / 1000, f"{prefix}:{key}")
+
+
+def disarm(server: Server, queue: str, job: str) -> None:
+    server.delete(f"arq:job:{job}", f"arq:retry:{job}")
+    server.zrem(queue, job)
+
+
 def append(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     _publish(server, keys[0], args)
     return []
@@ -340,20 +357,27 @@ def _publish(server: Server, stream: str, flat: Sequence[str]) -> None:
 
 
 def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    payment, inbox, open_, brake = keys
-    id_, client, lease, schema = args
-    now, late = server.clock(), 0
+    payment, inbox, open_, brake, queue = keys
+    id_, client, lease, schema, prefix = args
+    now, late, job = server.clock(), 0, f"{prefix}:{id_}"
     if lease != "":
         due = server.zscore(open_, id_)
-        if due is None or due > now:
+        if due is None or due == float("inf"):
+            disarm(server, queue, job)
+            return [[], [], 0, 0]
+        if due > now:
+            server.zadd(queue, due, job)
             return [[], [], 0, 0]
         if not server.exists(payment):
             server.zrem(open_, id_)
+            disarm(server, queue, job)
             return [[], [], -1, 0]
         if server.hget(payment, "schema") != schema:
+            disarm(server, queue, job)
             return [server.hgetall(payment), [], 0, 0]
         late = now - int(due)
         server.zadd(open_, now + int(lease), id_)
+        server.zadd(queue, now + int(lease), job)
         version = next_version(server.hget(payment, "version"), now)
         server.hset(payment, "version", str(version))
         if server.watch is not None:
@@ -362,18 +386,41 @@ def claim(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     return [server.hgetall(payment), server.lrange(inbox), misses, late]
 
 
-def due(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    [queue] = keys
-    its_time, offset, count = map(int, args)
+def take(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    queue, open_ = keys
+    prefix, lease, most = args[0] + ":", int(args[1]), int(args[2])
+    now = server.clock()
     free = [
         job
-        for job in server.zrangebyscore(queue, server.clock(), offset)
+        for job in server.zrangebyscore(queue, now)
         if not server.exists(f"arq:in-progress:{job}")
-    ][:count]
+    ][:most]
+    payments: list[str] = []
+    others: list[list[str]] = []
     for job in free:
-        if (server.zscore(queue, job) or 0) > its_time:
-            server.zadd(queue, its_time, job)
-    return [free]
+        server.zadd(queue, now + lease, job)
+        id_ = job.removeprefix(prefix)
+        if id_ != job and server.zscore(open_, id_) is not None:
+            payments.append(id_)
+            continue
+        tries = str(int(server.get(f"arq:retry:{job}") or 0) + 1)
+        server.set(f"arq:retry:{job}", tries, 88_400_000)
+        others.append([job, server.get(f"arq:job:{job}") or "", tries])
+    return [str(now + lease), payments, others]
+
+
+def finish(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    queue, dead = keys
+    job, score, delay = args[:3]
+    if server.zscore(queue, job) != float(score):
+        return [0]
+    if args[3:]:
+        server.xadd(dead, *args[3:])
+    if delay:
+        server.zadd(queue, server.clock() + int(delay), job)
+    else:
+        disarm(server, queue, job)
+    return [1]
 
 
 def erase(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -409,16 +456,6 @@ def overdue(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
             arm(server, queue, prefix, id_, now)
             woken += 1
     return [len(ids), woken, gone]
-
-
-def rearm(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
-    open_, queue = keys
-    id_, prefix = args
-    at = server.zscore(open_, id_)
-    if at is None or at == float("inf"):
-        return [0]
-    arm(server, queue, prefix, id_, round(at))
-    return [1]
 
 
 def stuck(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
@@ -513,7 +550,7 @@ def receive(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
         due = server.zscore(open_, id_)
         if due is None or due > now:
             server.zadd(open_, now, id_)
-        arm(server, queue, prefix, id_, now)
+        arm_for_mail(server, queue, prefix, id_)
         return ["accepted"]
     if parks != "1":
         return ["untracked"]
@@ -536,6 +573,8 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
     mail = len(server.lrange(inbox)) - d["heard"]
     if d["alone"] and mail > 0:
         return _refused(server, d, "mail")
+    if 0 < d["brake"] <= int(server.hget(brake, d["client"]) or 0):
+        return _refused(server, d, "brake")
     if server.watch is not None:
         before = dict(zip(*[iter(server.hgetall(payment))] * 2, strict=True)) or None
         server.watch.saved(before, d, next_version(version, now))
@@ -561,15 +600,19 @@ def save(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # 
         server.rpush(lane, *d["callbacks"])
         _lane_up(server, deliveries, d["lane"])
 
-    at = d["at"] if mail <= 0 else str(now)
-    if at == "":
+    at, job = d["at"], f"{d['prefix']}:{d['id']}"
+    if mail > d["left"]:
+        server.zadd(open_, now, d["id"])
+        arm_for_mail(server, queue, d["prefix"], d["id"])
+    elif at == "":
         server.zrem(open_, d["id"])
+        disarm(server, queue, job)
     elif at == "never":
         server.zadd(open_, float("inf"), d["id"])
+        disarm(server, queue, job)
     else:
         server.zadd(open_, int(at), d["id"])
-        if d["wake"]:
-            arm(server, queue, d["prefix"], d["id"], int(at))
+        arm(server, queue, d["prefix"], d["id"], int(at))
 
     if d["ttl"] > 0:
         server.pexpire(payment, d["ttl"])
@@ -702,22 +745,127 @@ def unpark(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
     return [len(mail)]
 
 
+# Limits
+
+
+def _take_tokens(server: Server, limits: str, rate: int, burst: int, most: int) -> int:
+    if rate == 0:
+        return most
+    now, full = server.clock(), burst * 1_000_000
+    past = max(now - int(server.hget(limits, "at") or 0), 0)
+    tokens = min(full, int(server.hget(limits, "tokens") or full) + past * rate)
+    taken = max(min(tokens // 1_000_000, most), 0)
+    server.hset(limits, "tokens", str(tokens - taken * 1_000_000), "at", str(now))
+    return taken
+
+
+def _in_line(server: Server, waiting: str, low: float, below: float) -> list[str]:
+    """Those of a rank from `low` to below `below`, in order."""
+    line = server.zrangebyscore(waiting, float("inf"))
+    return [id_ for id_ in line if low <= (server.zscore(waiting, id_) or 0) < below]
+
+
+def pass_(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    limits, waiting, payment, inbox, open_, queue = keys
+    id_, prefix, version, place = args[:4]
+    back, rate, burst, chunk = map(int, args[4:8])
+    wait = len(_in_line(server, waiting, 0, float("inf")))
+    was = server.zscore(waiting, id_)
+    if was is not None and was < 0:
+        server.zrem(waiting, id_)
+        if server.clock() + was <= 30_000:
+            return [-1, wait]
+        was = None
+    if args[8] == "1" and wait == 0:
+        tokens = _take_tokens(server, limits, rate, burst, chunk)
+        if tokens > 0:
+            return [tokens, 0]
+    if server.hget(payment, "version") != version:
+        return [0, wait]
+    for line, member in ((open_, id_), (queue, f"{prefix}:{id_}")):
+        if not server.lrange(inbox) and server.zscore(line, member) is not None:
+            server.zadd(line, server.clock() + back, member)
+    server.zadd(waiting, float(place), id_)
+    return [0, wait if was is not None else wait + 1]
+
+
+def release(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:  # noqa: C901  (as long as its script)
+    limits, waiting, open_, queue = keys
+    prefix, (rate, burst, most, first_repeat, repeats) = args[0], map(int, args[1:6])
+    free, look, now = args[6] == "1", int(args[7]), server.clock()
+    for id_ in server.zrangebyscore(waiting, -1):
+        if (server.zscore(waiting, id_) or 0) > 30_000 - now:
+            server.zrem(waiting, id_)
+
+    def waits(id_: str) -> bool:
+        at = server.hget(f"{prefix}:v1:payment:{id_}", "nextInquiryAt")
+        return at is not None and int(at) <= now and server.zscore(open_, id_) is not None
+
+    def call(low: float, below: float, most: int) -> int:
+        nonlocal look
+        called = 0
+        while called < most and look > 0:
+            ids = _in_line(server, waiting, low, below)[: min(most - called, look)]
+            if not ids:
+                break
+            look -= len(ids)
+            for id_ in ids:
+                if waits(id_):
+                    server.zadd(waiting, -now, id_)
+                    server.zadd(open_, now, id_)
+                    arm(server, queue, prefix, id_, now)
+                    called += 1
+                else:
+                    server.zrem(waiting, id_)
+        return called
+
+    tokens = most if free else _take_tokens(server, limits, rate, burst, most)
+    called = call(0, first_repeat, tokens)
+    called += call(first_repeat, float("inf"), min(tokens - called, repeats))
+    if not free and rate and tokens > called:
+        server.hincrby(limits, "tokens", (tokens - called) * 1_000_000)
+    return [called, len(_in_line(server, waiting, 0, float("inf")))]
+
+
+def gate(server: Server, keys: Sequence[str], args: list[str]) -> list[Any]:
+    limits, waiting = keys
+    length, calls, was, new = int(args[0]), int(args[1]), args[2], args[3]
+    now, text = server.clock(), server.hget(limits, "gate") or ""
+    if new != "" and text == was:
+        server.hset(limits, "gate", new)
+        text = new
+    window = now - now % length
+    behind = window - int(server.hget(limits, "window") or 0)
+    count = int(server.hget(limits, "calls") or 0)
+    before = int(server.hget(limits, "before") or 0)
+    if behind > 0:
+        count, before = 0, count if behind == length else 0
+    count += calls
+    if calls > 0:
+        fields = {"window": window, "calls": count, "before": before}
+        server.hset(limits, *(str(part) for field in fields.items() for part in field))
+    return [text, len(_in_line(server, waiting, 0, float("inf"))), count + before]
+
+
 TWINS: dict[str, Twin] = {
-    twin.__name__: twin
+    twin.__name__.rstrip("_"): twin
     for twin in (
         append,
         census,
         claim,
         collect,
-        due,
+        finish,
         erase,
+        gate,
         hours,
         overdue,
-        rearm,
+        pass_,
         receive,
+        release,
         save,
         settle,
         stuck,
+        take,
         told,
         unpark,
         waiting,

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from jobs.limits import FIRST_REPEAT
 from tests.simulation.redis import (
     TWINS,
     Hash,
@@ -63,13 +64,14 @@ saves = st.tuples(
             "closing": moments,
             "ttl": st.sampled_from([0, 0, 3_000_000]),
             "heard": st.sampled_from([0, 0, 1, 2]),
+            "left": st.sampled_from([0, 0, 1]),
             "alone": st.booleans(),
             "entries": st.lists(lines, max_size=3),
             "events": st.lists(texts, max_size=2),
             "callbacks": st.lists(urls, max_size=2),
             "found": st.booleans(),
             "missed": st.booleans(),
-            "wake": st.booleans(),
+            "brake": st.sampled_from([0, 0, 1, 2]),
         }
     ),
 )
@@ -84,6 +86,7 @@ settles = st.tuples(
         }
     ),
 )
+rates = st.sampled_from([0, 500, 100_000])
 calls = st.one_of(
     receives,
     receives,
@@ -123,10 +126,16 @@ calls = st.one_of(
         st.just("hours"),
         st.fixed_dictionaries({"after": st.integers(0, 3), "count": st.integers(1, 3)}),
     ),
+    st.tuples(st.just("take"), st.fixed_dictionaries({"most": st.integers(1, 3)})),
     st.tuples(
-        st.just("due"),
+        st.just("finish"),
         st.fixed_dictionaries(
-            {"ahead": moments, "offset": st.sampled_from([0, 0, 1]), "count": st.integers(1, 3)}
+            {
+                "id": ids,
+                "stale": st.sampled_from([0, 0, 1]),
+                "delay": st.sampled_from(["", "", "5000"]),
+                "dies": st.booleans(),
+            }
         ),
     ),
     st.tuples(
@@ -144,7 +153,41 @@ calls = st.one_of(
     settles,
     settles,
     st.tuples(st.just("waiting"), st.fixed_dictionaries({"most": st.integers(1, 2)})),
-    st.tuples(st.just("rearm"), st.fixed_dictionaries({"id": ids})),
+    st.tuples(
+        st.just("pass"),
+        st.fixed_dictionaries(
+            {
+                "id": ids,
+                "stale": st.sampled_from([False, False, False, True]),
+                "rank": st.sampled_from([1_000, 2_000, FIRST_REPEAT + 1_000]),
+                "rate": rates,
+                "free": st.booleans(),
+            }
+        ),
+    ),
+    st.tuples(
+        st.just("release"),
+        st.fixed_dictionaries(
+            {
+                "rate": rates,
+                "most": st.integers(0, 2),
+                "repeats": st.integers(0, 1),
+                "free": st.booleans(),
+                "look": st.integers(1, 3),
+            }
+        ),
+    ),
+    st.tuples(
+        st.just("gate"),
+        st.fixed_dictionaries(
+            {
+                "calls": st.integers(0, 3),
+                "new": st.sampled_from(["", "a", "b"]),
+                "stale": st.sampled_from([False, False, True]),
+                "length": st.sampled_from([1, 10, 10_000]),
+            }
+        ),
+    ),
     st.tuples(st.just("unpark"), st.fixed_dictionaries({"id": ids, "before": moments})),
     st.tuples(
         st.just("meddle"),
@@ -152,7 +195,10 @@ calls = st.one_of(
             {
                 "id": ids,
                 "what": st.sampled_from(
-                    ["finish", "start", "begin", "retry", "lose payload", "expire", "due"]
+                    [
+                        *("finish", "start", "begin", "retry", "lose payload", "expire", "due"),
+                        *("ripe", "called", "called long ago"),
+                    ]
                 ),
             }
         ),
@@ -176,7 +222,8 @@ NEW_AND_OVERDUE: dict[str, Any] = {
     "callbacks": [],
     "found": False,
     "missed": False,
-    "wake": True,
+    "left": 0,
+    "brake": 0,
 }
 
 
@@ -233,21 +280,22 @@ class Pair:
             case "expire":
                 await self.redis.delete(k.payment(key), k.timeline(key))
                 self.twin.delete(k.payment(key), k.timeline(key))
-            case _:  # due
-                await self.redis.zadd(k.open, {key: 1000})
-                self.twin.zadd(k.open, 1000, key)
+            case "called" | "called long ago":
+                at = -self.now if said["what"] == "called" else 40_000 - self.now
+                await self.redis.zadd(k.waiting("c"), {key: at})
+                self.twin.zadd(k.waiting("c"), at, key)
+            case _:  # "due" in the open set, or "ripe" in the queue
+                name, member = (k.open, key) if said["what"] == "due" else (k.queue, job)
+                await self.redis.zadd(name, {member: 1000})
+                self.twin.zadd(name, 1000, member)
 
     def _version(self, key: str) -> int:
         return int(self.twin.hget(self.keys.payment(key), "version") or 0)
 
     def _claim(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
-        return [k.payment(key), k.inbox(key), k.open, k.brake], [
-            key,
-            key[0],
-            said.get("lease", ""),
-            1,
-        ]
+        names = [k.payment(key), k.inbox(key), k.open, k.brake, k.queue]
+        return names, [key, key[0], said.get("lease", ""), 1, k.prefix]
 
     _load = _claim
 
@@ -282,11 +330,32 @@ class Pair:
     def _told(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
         return [self.keys.stuck], [said["id"]]
 
-    def _due(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
-        return [self.keys.queue], [now + said["ahead"], said["offset"], said["count"]]
+    def _take(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        return [self.keys.queue, self.keys.open], [self.keys.prefix, 15_000, said["most"]]
 
-    def _rearm(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
-        return [self.keys.open, self.keys.queue], [said["id"], self.keys.prefix]
+    def _pass(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, key = self.keys, said["id"]
+        names = [k.limits("c"), k.waiting("c"), k.payment(key), k.inbox(key), k.open, k.queue]
+        args = [key, k.prefix, self._version(key) + said["stale"], said["rank"], 5_000]
+        return names, [*args, said["rate"], 2, 2, "01"[said["free"]]]
+
+    def _release(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k = self.keys
+        names = [k.limits("c"), k.waiting("c"), k.open, k.queue]
+        args = [k.prefix, said["rate"], 2, said["most"], FIRST_REPEAT, said["repeats"]]
+        return names, [*args, "01"[said["free"]], said["look"]]
+
+    def _gate(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k = self.keys
+        was = self.twin.hget(k.limits("c"), "gate") or ""
+        args = [said["length"], said["calls"], was + "!" * said["stale"], said["new"]]
+        return [k.limits("c"), k.waiting("c")], args
+
+    def _finish(self, said: dict[str, Any], _: int) -> tuple[list[str], list[Any]]:
+        k, job = self.keys, self.keys.job(said["id"])
+        score = round(self.twin.zscore(k.queue, job) or 0) + said["stale"]
+        dead = ["type", "t", "data", "d"] if said["dies"] else []
+        return [k.queue, k.dead], [job, score, said["delay"], *dead]
 
     def _unpark(self, said: dict[str, Any], now: int) -> tuple[list[str], list[Any]]:
         k, key = self.keys, said["id"]
@@ -320,7 +389,8 @@ class Pair:
             "expect": expect[said["expect"]],
             "fields": ["status", said["status"], "closingTime", str(now + said["closing"])]
             + ["version", version, "schema", str(said["schema"])]
-            + ["trackedAt", str(now + said["closing"] // 4)],
+            + ["trackedAt", str(now + said["closing"] // 4)]
+            + (["nextInquiryAt", str(now + at)] if isinstance(at, int) else []),
             "at": str(now + at) if isinstance(at, int) else at,
             "entries": [json.dumps(entry | {"at": now}) for entry in said["entries"]],
             "events": [["id", text, "type", text, "data", "{}"] for text in said["events"]],

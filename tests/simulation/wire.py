@@ -18,7 +18,7 @@ from jobs.schedule import SECOND
 from tests.simulation.gateway import Body, to_bytes
 from tests.simulation.loop import Process
 from tests.simulation.redis import Group, Server, run_script, stream_id
-from worker.scripts import Confirm, Scripts
+from worker.scripts import Call, Confirm, Scripts, confirmed
 from worker.signature import Signed, signature_header
 
 if TYPE_CHECKING:
@@ -198,23 +198,29 @@ class SimScripts(Scripts):
         self._link = link
         self._redis = cast(Any, SimpleNamespace(script_load=self._load))
         self._scripts = cast(Any, _Names())
+        self._lanes = {}
 
     async def _load(self, name: str) -> None:
         self._link.world.oracle.reached["script_reloaded"] += 1
         await self._link.call(lambda: self._link.world.server.scripts.add(name))
 
-    async def _send(
-        self, name: str, keys: Sequence[str], args: Sequence[Any], confirm: Confirm | None
-    ) -> list[Any]:
+    async def _send(self, calls: Sequence[Call], confirm: Confirm | None) -> list[Any]:
+        """Each on its own: of a pipeline that is cut off a part may have run."""
+        sent = (self._one(call, confirm) for call in calls)
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    async def _one(self, call: Call, confirm: Confirm | None) -> Any:
         server = self._link.world.server
 
         def work() -> list[Any]:
-            if name not in server.scripts:
+            if call.name not in server.scripts:
                 raise NoScriptError("NOSCRIPT")
-            return run_script(server, name, keys, args)
+            return run_script(server, call.name, call.keys, call.args)
 
         answer = await self._link.call(work, confirm)
-        return [answer] if confirm is None else list(answer)
+        if confirm is None:
+            return answer
+        return confirmed([answer[0]], answer[1], confirm)[0]
 
 
 class _Names:
@@ -365,6 +371,8 @@ class _Exchange:
             world.inject("not connected")
             await asyncio.sleep(0.01)
             raise aiohttp.ClientConnectorError(cast(Any, _Nowhere()), OSError("refused"))
+        if self.call == "inquiryPayment":
+            world.oracle.inquiry_leaves(self.client_id, self.request_id)
         if tape.chance(mix.lost):
             world.inject("request lost")
             return await self.done  # until our timeout
@@ -415,7 +423,8 @@ class _Exchange:
             case 0:
                 return _Reply(503, {}, b"upstream unavailable")
             case 1:
-                return self._say(unknown)
+                too_fast = {"resultStatus": "U", "resultCode": "REQUEST_TRAFFIC_EXCEED_LIMIT"}
+                return self._say({"result": too_fast})
             case 2:
                 self._execute()
                 return self._say(unknown)

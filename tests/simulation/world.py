@@ -1,9 +1,9 @@
 """One world: two workers, a receiver, a merchant, a gateway, an attacker, and what befalls them.
 
 Real are `jobs/`, `worker.store`, `worker.scripts`, `worker.gateway`, `worker.messages`,
-`worker.signature`, the receiver's `_keep`, the command stream and `worker.arq_jobs`.
-Modelled are arq, Redis, HTTP, RSA and every process's life. Faults stop after a while; from then
-on everything must come to an end that agrees with the gateway's ledger.
+`worker.signature`, `worker.dispatch`, the receiver's `_keep`, the command stream and
+`worker.arq_jobs`. Modelled are Redis, HTTP, RSA and every process's life. Faults stop after a
+while; from then on everything must come to an end that agrees with the gateway's ledger.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -24,8 +23,10 @@ from redis.exceptions import RedisError
 
 import worker.arq_jobs
 import worker.commands
+import worker.dispatch
 import worker.gateway
 import worker.housekeeping
+import worker.limits
 import worker.main
 import worker.outage
 import worker.receiver
@@ -38,13 +39,15 @@ from jobs.tools import LEASE, Account, Tools
 from tests.simulation.gateway import RESEND_AFTER, Body, Gateway, Order, Switches, to_bytes
 from tests.simulation.loop import PROCESS, START, Process, SimLoop
 from tests.simulation.oracles import Oracle, Violation, Wish, order_of
-from tests.simulation.redis import Zset, run_script
+from tests.simulation.redis import Zset
 from tests.simulation.tape import Tape
 from tests.simulation.wire import LATEST, Link, SimRedis, SimScripts, SimServer, SimSession
 from worker.commands import CommandStream
+from worker.dispatch import Dispatcher
 from worker.gateway import HttpGateway
 from worker.housekeeping import _unpark
 from worker.keys import Keys
+from worker.limits import Limits
 from worker.outage import Outage
 from worker.receiver import Visit
 from worker.records import OtherVersions
@@ -85,6 +88,8 @@ class Mix:
     brake: int
     report_at: Ms  #: when ON_TIMEOUT=report is set for the whole deployment; 0: never
     parked_for: Ms  #: how long mail of payments never tracked waits
+    rate_limit: float  #: calls a second of an account; 0: any number
+    places: int  #: for calls at once, in a worker
     heal: Ms  #: when all of it stops
 
     @classmethod
@@ -112,6 +117,8 @@ class Mix:
             brake=tape.among(0, 0, 0, 1),
             report_at=tape.among(0, 0, 0, 0, 0, 0, 0, tape.between(1, 5 * MINUTE)),
             parked_for=tape.among(2 * HOUR, 15 * MINUTE),
+            rate_limit=tape.among(0, 0, 0, 1, 0.2),
+            places=tape.among(64, 64, 2),
             heal=tape.among(3, 5, 10, 40) * MINUTE,
         )
 
@@ -152,6 +159,8 @@ class SimLog:
         self._world = world
 
     def info(self, event: str, **about: Any) -> None:
+        if event in ("breaker.opened", "breaker.closed", "gateway.slowed"):
+            self._world.oracle.reached[event.replace(".", "_")] += 1
         if self._world.trace is not None:
             self._world.say("log", event, json.dumps(about, default=str))
 
@@ -495,12 +504,14 @@ class Shell:
 
 
 class Worker(Shell):
-    """A worker process: arq modelled after its source, what it runs is real."""
+    """A worker process: what it runs is real, and so is who takes up its jobs."""
 
     def begin(self) -> None:
-        self.arq = Link(self.world, self.process, tries=30)
         store = self.store(tries=2)
-        self.tools = Tools(store=store, accounts=self._accounts(), log=self.world.log)
+        self.limits = self._limits(store)
+        self.tools = Tools(
+            store=store, accounts=self._accounts(), log=self.world.log, limits=self.limits
+        )
         self.ctx: dict[str, Any] = {
             "tools": self.tools,
             "store": store,
@@ -512,6 +523,7 @@ class Worker(Shell):
         self.spawn(self._sweep())
         self.spawn(self._watch())
         self.spawn(self._keep_house())
+        self.spawn(self._call_from_the_line())
         self.spawn(self._poll())
 
     def _accounts(self) -> dict[str, Account]:
@@ -528,74 +540,80 @@ class Worker(Shell):
             )
             session, us = cast(Any, SimSession(world)), cast(Any, settings)
             line = HttpGateway(session, us, 10_000, "https://shop/notify")
-            accounts[client_id] = Account(gateway=line, policy=world.policy, brake=world.mix.brake)
+            counted = self.limits.counted(client_id, line)
+            accounts[client_id] = Account(
+                gateway=counted, policy=world.policy, brake=world.mix.brake
+            )
         return accounts
 
-    # arq
+    def _limits(self, store: Store) -> Limits:
+        """With places for as few calls at once as there are payments, or fewer."""
+        world = self.world
+        rates = dict.fromkeys(CLIENTS, world.mix.rate_limit)
+        return Limits(store, rates, world.mix.places)
 
-    async def _poll(self) -> None:
-        """Start what is due; when Redis stays away the worker ends and is started again."""
-        world, queue = self.world, self.world.keys.queue
+    async def _call_from_the_line(self) -> None:
+        """Rounds that would find nothing are left out: who gets in line moves in the open set."""
+        world, limits = self.world, self.limits
+        self.spawn(self._look_at_once())
         while True:
-            await world.until(queue, self._next_job)
-            await asyncio.sleep(world.tape.draw(5) * 0.05)
-            try:
-                for job in await self.arq.call(self._due):
-                    if await self.arq.call(partial(self._start, job)):
-                        self.spawn(self._run(job))
-            except RedisError:
-                return world.loop.crash(self.process)
+            with contextlib.suppress(RedisError):
+                await limits.round()
+            await asyncio.sleep(worker.limits.ROUND / SECOND)
+            await world.until(world.keys.open, self._next_round)
 
-    def _next_job(self) -> float:
-        """When a poll next finds something to start; all before would find nothing."""
-        server, first = self.world.server, float("inf")
-        queue = server.live.get(self.world.keys.queue)
-        for job, score in queue.items() if isinstance(queue, Zset) else ():
-            begun = f"arq:in-progress:{job}"
-            at = score - server.ahead
-            if server.exists(begun):
-                at = server.expires[begun] - server.ahead
-            first = min(first, at)
+    async def _look_at_once(self) -> None:
+        """Where it was heard that the gateway is away, or back."""
+        while True:
+            await self.limits._wanted.wait()
+            self.limits._wanted.clear()
+            self.world.server._ring(self.world.keys.open)
+
+    def _next_round(self) -> float:
+        world, limits, first = self.world, self.limits, float("inf")
+        for client_id in CLIENTS:
+            lane = limits.lane(client_id)
+            waits = world.server.last_score(world.keys.waiting(client_id)) >= 0
+            if waits or lane.urgent:
+                first = min(first, lane.look_at(world.loop.now))
         return first
 
-    def _due(self) -> list[str]:
-        its_time = self.world.loop.now + self.wall_ahead
-        args = [its_time, 0, 4 * worker.tools.MAX_JOBS]
-        _, jobs = run_script(self.world.server, "due", [self.world.keys.queue], args)
-        return cast(list[str], jobs)
+    # The dispatcher
 
-    def _start(self, job: str) -> bool:
-        server, queue = self.world.server, self.world.keys.queue
-        score = server.zscore(queue, job)
-        if server.exists(f"arq:in-progress:{job}") or score is None:
-            return False
-        if score > self.world.loop.now + self.wall_ahead:
-            return False
-        server.set(f"arq:in-progress:{job}", "1", 30_000)
-        return True
+    async def _poll(self) -> None:
+        """Every 20 ms; rounds that would find nothing are left out."""
+        world, timeout = self.world, worker.main.JOB_TIMEOUT
+        functions = {"follow_payment": self._follow}
+        dispatcher = Dispatcher(
+            cast(Store, self.tools.store),
+            functions,
+            self.ctx,
+            self.ctx["outage"],
+            most=worker.tools.MAX_JOBS,
+            timeout=timeout,
+        )
+        while True:
+            await world.until(world.keys.queue, self._next_job)
+            await asyncio.sleep(world.tape.draw(5) * 0.02)
+            try:
+                await dispatcher.round()
+            except RedisError:
+                await asyncio.sleep(1)
+            asyncio.get_running_loop().call_later(timeout / SECOND, dispatcher.end_overdue)
 
-    async def _run(self, job: str) -> None:
-        world, key = self.world, job.partition(":")[2]
-        ctx = self.ctx | {"job_id": job}
-        try:
-            if await self.arq.call(lambda: world.server.exists(f"arq:job:{job}")):
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(worker.main.JOB_TIMEOUT / SECOND):
-                        await worker.arq_jobs.follow_payment(ctx, key)
-            if world.oracle.holders.get(key) == self.name:
-                del world.oracle.holders[key]
-            else:
-                world.oracle.reached["duplicate_wake_up"] += 1
-            await self.arq.call(lambda: self._finish(job))
-        except RedisError:
-            return world.loop.crash(self.process)
-        await worker.arq_jobs.rearm(ctx)
-        return None
-
-    def _finish(self, job: str) -> None:
+    def _next_job(self) -> float:
+        """When a poll next finds something; all before would find nothing."""
         server = self.world.server
-        server.delete(f"arq:in-progress:{job}", f"arq:job:{job}")
-        server.zrem(self.world.keys.queue, job)
+        return server.first_score(self.world.keys.queue) - server.ahead
+
+    async def _follow(self, ctx: dict[str, Any], key: str) -> None:
+        try:
+            await worker.arq_jobs.follow_payment(ctx, key)
+        finally:
+            if self.world.oracle.holders.get(key) == self.name:
+                del self.world.oracle.holders[key]
+            else:
+                self.world.oracle.reached["duplicate_wake_up"] += 1
 
     # The sweep
 
@@ -921,8 +939,11 @@ def patched(world: World) -> Iterator[None]:
         patch.object(worker.gateway, "time", Clock(world)),
         patch.object(worker.commands, "log", world.log),
         patch.object(worker.housekeeping, "log", world.log),
+        patch.object(worker.limits, "log", world.log),
         patch.object(worker.store, "log", world.log),
         patch.object(worker.arq_jobs, "log", world.log),
+        patch.object(worker.dispatch, "log", world.log),
+        patch.object(worker.dispatch, "time", Clock(world)),
         patch.object(worker.outage, "log", world.log),
         patch.object(worker.outage, "time", Clock(world)),
     ):

@@ -79,6 +79,7 @@ def _serve(args: argparse.Namespace, need: "Need", work: Work) -> int:
     ignore_hangups()
     from worker.connect import Unsafe
     from worker.logs import configure, take_over
+    from worker.loops import fastest
 
     settings, source = read_settings(args, need), source_of(args, need)
     configure(settings.log_format, settings.log_level, condensed=settings.log_condensed)
@@ -98,7 +99,8 @@ def _serve(args: argparse.Namespace, need: "Need", work: Work) -> int:
             await work(settings, stopping)
 
     try:
-        asyncio.run(until_stopped())
+        with asyncio.Runner(loop_factory=fastest()) as runner:
+            runner.run(until_stopped())
     except Exception as fault:
         first = _first(fault)
         if isinstance(first, Unsafe):

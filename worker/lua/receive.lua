@@ -30,7 +30,7 @@ if redis.call('EXISTS', payment) == 1 then
   redis.call('RPUSH', inbox, entry)
   local due = redis.call('ZSCORE', open, id)
   if not due or tonumber(due) > now then redis.call('ZADD', open, string.format('%.0f', now), id) end
-  arm(queue, prefix, id, now, now)
+  arm_for_mail(queue, prefix, id, now)
   return hear('accepted')
 end
 if ARGV[6] ~= '1' then return hear('untracked') end

@@ -16,7 +16,7 @@ redis.call('RPUSH', inbox, mail)
 if tracked then
   local due = redis.call('ZSCORE', open, id)
   if not due or tonumber(due) > now then redis.call('ZADD', open, string.format('%.0f', now), id) end
-  arm(queue, prefix, id, now, now)
+  arm_for_mail(queue, prefix, id, now)
 else
   redis.call('ZADD', parked, 'NX', string.format('%.0f', now), id)
 end

@@ -1,8 +1,11 @@
--- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, wake-up.
+-- Write what was decided, whole or not at all: record, timeline, open set, events, inbox, and the payment's
+-- job, which is queued for whenever the open set says.
 -- KEYS payment, timeline, inbox, open, outcomes, brake, parked, queue, deliveries, lane
 -- ARGV[1] JSON: id, client, prefix, expect (version read; null = must be new), fields [k,v,..],
---   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), alone (bool),
---   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool), wake (bool),
+--   at (next action: ms, 'never' or ''), ttl (ms, 0 = none), heard (messages applied), left (messages that
+--   the holder knows of and has yet to apply), alone (bool),
+--   entries [{json, key}..], events [[k,v,..]..], found (bool), missed (bool),
+--   brake (misses in a row from which this must not be written; 0 = it may),
 --   lane (its name), callbacks [json..]
 -- Returns {now, the new version}, or {now, 0} where another was first and nothing is changed.
 local payment, timeline, inbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -19,6 +22,7 @@ elseif tonumber(version or -1) ~= d.expect then
 end
 local mail = redis.call('LLEN', inbox) - d.heard
 if d.alone and mail > 0 then return {now, 0} end
+if d.brake > 0 and tonumber(redis.call('HGET', brake, d.client) or 0) >= d.brake then return {now, 0} end
 
 -- A key of the wrong type must stop us here, not half-way: Lua undoes nothing.
 redis.call('LLEN', timeline)
@@ -57,14 +61,18 @@ for _, callback in ipairs(d.callbacks) do redis.call('RPUSH', lane, callback) en
 if #d.callbacks > 0 then redis.call('ZADD', deliveries, 'NX', string.format('%.0f', now), d.lane) end
 
 local at = d.at
-if mail > 0 then at = string.format('%.0f', now) end
-if at == '' then
+if mail > d.left then
+  redis.call('ZADD', open, string.format('%.0f', now), d.id)
+  arm_for_mail(queue, d.prefix, d.id, now)
+elseif at == '' then
   redis.call('ZREM', open, d.id)
+  disarm(queue, d.prefix .. ':' .. d.id)
 elseif at == 'never' then
   redis.call('ZADD', open, '+inf', d.id)
+  disarm(queue, d.prefix .. ':' .. d.id)
 else
   redis.call('ZADD', open, at, d.id)
-  if d.wake then arm(queue, d.prefix, d.id, tonumber(at), now) end
+  arm(queue, d.prefix, d.id, tonumber(at), now)
 end
 
 if d.ttl > 0 then
