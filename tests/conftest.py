@@ -96,8 +96,9 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
             item.add_marker("processes")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _strict_logs() -> None:
+    """Anew for each test: one before may have run a command, which has logs of its own."""
     logs.configure(LogFormat.JSON, LogLevel.DEBUG, condensed=False, strict=True)
 
 
