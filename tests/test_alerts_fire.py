@@ -37,6 +37,7 @@ UNTOLD = {"ReconcilerNotificationsMissing"}
 LOGGED = {
     "ReconcilerPaymentAlarmed",
     "ReconcilerAccountUnknown",
+    "ReconcilerBreakerOpened",
     "ReconcilerNotificationsRejected",
     "ReconcilerNotificationsEncrypted",
     "ReconcilerNotificationsQuarantined",

@@ -17,6 +17,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from structlog.typing import EventDict
 
+import jobs.limits
 from jobs.model import Money, Status
 from tests.accounts import SIDES, A, B, account, environ_with, other, write_accounts
 from tests.keys import private_key, public_key
@@ -287,10 +288,17 @@ async def two_gateways(
     ],
 )
 async def test_of_all_mixtures_only_the_gateways_own_answer_ends_a_payment(
-    deploy: Settle, final: str, command: str | None, ends: str, others: str
+    deploy: Settle,
+    final: str,
+    command: str | None,
+    ends: str,
+    others: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Signed by either account's gateway, for either, addressed to either, with either's
     paymentId; asked by either account about payments of the same names."""
+    monkeypatch.setattr(jobs.limits, "REPEATS_PER_SECOND", 1000)  # so many must be asked again
+    monkeypatch.setattr(jobs.limits, "REPEATS_SAVED", 1000)
     kinds = ["".join(kind) for kind in ANSWERS]
     names = [f"{kind}-1" for kind in kinds]
     async with two_gateways(lambda client_id: answers(client_id, final)) as gateways:

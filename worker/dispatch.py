@@ -21,7 +21,7 @@ from jobs.schedule import SECOND
 from worker.commands import MAX_DELIVERIES, BadCommand, as_dead, rejection_of, report_dead
 from worker.logs import log
 from worker.outage import Outage
-from worker.queue import Job, Jobs, NewerVersion, deserialize
+from worker.queue import HeldJob, Jobs, NewerVersion, deserialize
 from worker.records import OtherVersions
 from worker.store import Store
 from worker.tasks import end
@@ -32,6 +32,7 @@ AGAIN_SECONDS = 1  #: after a failure: a Redis that answers, but refuses, is not
 PUT_OFF: Ms = 5 * SECOND  #: a job that broke, or that a newer version has written
 
 Run = Callable[..., Coroutine[Any, Any, None]]
+Bound = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Dispatcher:
@@ -107,7 +108,7 @@ class Dispatcher:
 
     # Other jobs than those of payments
 
-    async def _guarded(self, job: Job) -> None:
+    async def _guarded(self, job: HeldJob) -> None:
         try:
             await self._run(job)
         except (RedisError, OSError) as fault:
@@ -115,7 +116,7 @@ class Dispatcher:
         except Exception:
             log.exception("job.failed", task="end", command_id=job.id)
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: HeldJob) -> None:
         name = ""
         try:
             said = deserialize(job.payload)
@@ -131,7 +132,9 @@ class Dispatcher:
         else:
             await self._carry_out(job, name, run)
 
-    def _bound(self, said: Mapping[str, Any], job: Job) -> Callable[[], Coroutine[Any, Any, None]]:
+    def _bound(
+        self, said: Mapping[str, Any], job: HeldJob
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         """The job's function with its arguments; TypeError if they do not fit."""
         if said["f"] not in self._functions:
             raise ValueError(f"there is no function {said['f'][:64]!r}")
@@ -143,9 +146,7 @@ class Dispatcher:
         inspect.signature(function).bind(*args, **kwargs)
         return lambda: function(*args, **kwargs)
 
-    async def _carry_out(
-        self, job: Job, name: str, run: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def _carry_out(self, job: HeldJob, name: str, run: Bound) -> None:
         try:
             await run()
         except Retry as again:
@@ -161,12 +162,12 @@ class Dispatcher:
         else:
             await self._jobs.finish(job)
 
-    async def _leave_alone(self, job: Job, fault: Exception) -> None:
+    async def _leave_alone(self, job: HeldJob, fault: Exception) -> None:
         if self._other_versions.is_news(job.id):
             log.error("record.unreadable", command_id=job.id, fault=str(fault))
         await self._jobs.put_off(job, PUT_OFF)
 
-    async def _bury(self, job: Job, name: str, why: str) -> None:
+    async def _bury(self, job: HeldJob, name: str, why: str) -> None:
         """To the dead commands, answered as those are. A second run answers with the same id."""
         bad = BadCommand("malformed", why)
         await self._store.reject(rejection_of(bad, name[:64], job.id))

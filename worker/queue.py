@@ -88,7 +88,7 @@ class Queue(ArqRedis):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class HeldJob:
     """A job that we hold until its lease is over, and that is no open payment's."""
 
     id: str
@@ -100,7 +100,7 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Batch:
     payments: Sequence[str]  #: keys of open payments that seem to be due
-    jobs: Sequence[Job]
+    jobs: Sequence[HeldJob]
 
     def __len__(self) -> int:
         return len(self.payments) + len(self.jobs)
@@ -124,21 +124,21 @@ class Jobs:
                 log.warning("retention.skipped", key=k.queue, fault="an id is no text")
                 continue
             raw = payload if isinstance(payload, bytes) else payload.encode()
-            jobs.append(Job(text_of(id_), raw, int(tries), text_of(score)))
+            jobs.append(HeldJob(text_of(id_), raw, int(tries), text_of(score)))
         return Batch([text_of(key, "replace") for key in payments], jobs)
 
-    async def finish(self, job: Job) -> bool:
+    async def finish(self, job: HeldJob) -> bool:
         """Forget a job; False if another has it now."""
         return await self._end(job, "")
 
-    async def put_off(self, job: Job, delay: Ms) -> bool:
+    async def put_off(self, job: HeldJob, delay: Ms) -> bool:
         return await self._end(job, str(delay))
 
-    async def bury(self, job: Job, entry: Mapping[Any, Any]) -> bool:
+    async def bury(self, job: HeldJob, entry: Mapping[Any, Any]) -> bool:
         """Forget a job, and keep it as a dead command."""
         return await self._end(job, "", *(part for field in entry.items() for part in field))
 
-    async def _end(self, job: Job, delay: str, *dead: Any) -> bool:
+    async def _end(self, job: HeldJob, delay: str, *dead: Any) -> bool:
         k = self._store.keys
         args = [job.id, job.score, delay, *dead]
         _, held = await self._store.run("finish", [k.queue, k.dead], args, safe=bool(dead))
