@@ -17,7 +17,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint format lock clean simulate simulate-mutants chaos failover fuzz import-killed outage mutate bench bench-schedule
+.PHONY: help demo test coverage lint format lock clean simulate simulate-mutants chaos failover stress fuzz import-killed outage mutate bench bench-schedule
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -37,7 +37,7 @@ help:
 	@echo "make lint     look for mistakes without running anything"
 	@echo "make format   put the code in order"
 	@echo "make coverage which branches of everything the tests reach"
-	@echo "make simulate, simulate-mutants, chaos, failover, fuzz, import-killed, outage, mutate: see docs/reliability.md"
+	@echo "make simulate, simulate-mutants, chaos, failover, stress, fuzz, import-killed, outage, mutate: see docs/reliability.md"
 	@echo "make bench    what a receiver, a worker and Redis carry on this machine"
 	@echo "make bench-schedule   when to ask: lag and inquiries beside other schedules"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
@@ -82,6 +82,11 @@ bench-schedule: .venv-bench/installed
 	@mkdir -p build
 	@.venv-bench/bin/python -m tests.schedules \
 		--json build/schedule.json --png build/schedule.png $(ARGS)
+
+# A gateway that hangs, and one that comes back: WHAT=black-hole, or WHAT=outage.
+WHAT ?= black-hole
+stress: .venv/test-installed
+	@.venv/bin/python -m tests.stress $(WHAT) $(ARGS)
 
 # What an outage writes to the log. FORM: refuse, hang, error (the gateway), redis, forged.
 FORM ?= refuse
