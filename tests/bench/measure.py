@@ -1,0 +1,71 @@
+"""What is measured in the same way everywhere: CPU of a process, medians, ratios."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")  #: in which Linux counts CPU time
+PATIENCE_SECONDS = 120  #: what takes longer has failed
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, with all its threads, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_mib(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") >> 20
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """How much was done in how long, and the CPU that each process of interest took for it."""
+
+    count: int
+    seconds: float
+    cpu: dict[str, float]  #: seconds, by the process's name
+
+    @property
+    def rate(self) -> float:
+        """A second."""
+        return self.count / self.seconds
+
+    def each(self, name: str = "worker") -> float:
+        """Microseconds of CPU for one."""
+        return self.cpu[name] / self.count * 1e6
+
+
+def between(
+    first: int, last: int, count: Callable[[], int], pids: dict[str, int], pause: float = 0.005
+) -> Spent:
+    """What was spent from when `count` reached `first` until it reached `last`: neither the start
+    of a process is in it nor the tail in which it runs out of work."""
+    start = _reached(first, count, pause)
+    before, began = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.monotonic()
+    end = _reached(last, count, pause)
+    seconds = time.monotonic() - began
+    return Spent(end - start, seconds, {n: cpu_seconds(p) - before[n] for n, p in pids.items()})
+
+
+def _reached(wanted: int, count: Callable[[], int], pause: float) -> int:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while (now := count()) < wanted:
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"{now} of {wanted} were done in {PATIENCE_SECONDS} s")
+        time.sleep(pause)
+    return now
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
