@@ -6,6 +6,7 @@ log and verify by the same code. Each round has every contestant once, in turn.
 """
 
 import asyncio
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +19,20 @@ from redis.asyncio import Redis
 from tests.bench import gateway, seed
 from tests.bench.measure import Spent, between
 from tests.bench.server import redis_server
-from tests.servers import environ, process, reconciler
+from tests.servers import ROOT, bare, environ, process, reconciler
 from worker.keys import Keys
 
 KEYS = Keys("bench")
 STATUSES = ("PROCESSING", "PROCESSING", "SUCCESS")  #: what an inquiry is answered, one by one
 DELAYS = "0.2"  #: between the inquiries about a payment: there is always one due
+
+PEERS = {
+    "arq_tuned": "stock arq, tuned",
+    "arq_naive": "stock arq, as documented",
+    "saq": "SAQ",
+    "taskiq": "taskiq, Redis streams",
+    "streaq": "streaq",
+}
 
 
 def module(name: str, *words: str) -> tuple[str, ...]:
@@ -59,6 +68,7 @@ def contestants(payments: int) -> list[Contestant]:
             keeps_records=False,
         ),
         Contestant("ours", "reconciler worker", reconciler("worker")),
+        *(Contestant(n, what, module(n, "work"), module(n, "enqueue")) for n, what in PEERS.items()),
     ]
 
 
@@ -71,6 +81,8 @@ def follow(who: Contestant, payments: int, delay: float = 0.0, workers: int = 1)
             given |= {"SWEEP_SECONDS": "10"}
             if who.keeps_records:
                 asyncio.run(seed.track(given, names))
+            if who.enqueue:
+                subprocess.run(who.enqueue, cwd=ROOT, env={**bare(), **given}, check=True)
             with process(Path(name), given, *who.words) as worker:
                 pids = {"worker": worker.pid, "redis": server.pid or 0, "gateway": asked.pid}
                 spent = between(total // 10, total * 9 // 10, lambda: asked.answered, pids)
