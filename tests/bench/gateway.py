@@ -19,12 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jobs.model import Ms
 from tests.keys import CLIENT_ID, private_key, public_key
 from tests.servers import ROOT, inquired, now_ms
-from worker.requests import api_path
+from worker.requests import api_path, inquiry_body
 from worker.signature import Signed, signature_header, verify
 
 PATH = api_path(CLIENT_ID, "inquiryPayment")
@@ -60,6 +58,11 @@ def signed_together(messages: Iterable[Signed]) -> list[str]:
 
     with ThreadPoolExecutor(2) as threads:
         return list(threads.map(sign, messages))
+
+
+def question(name: str) -> Signed:
+    """What is signed to ask about a payment."""
+    return Signed(PATH, CLIENT_ID, str(now_ms()), inquiry_body(name))
 
 
 def _response(at: str, signature: str, body: bytes) -> bytes:
@@ -171,7 +174,8 @@ def check_request(raw: bytes) -> None:
     """Raise unless the request is a signed one of the merchant's."""
     head, _, body = raw.partition(b"\r\n\r\n")
     _, *lines = head.decode().split("\r\n")
-    said: dict[str, Any] = {name.lower(): value for name, value in (x.split(": ", 1) for x in lines)}
+    pairs = (line.split(": ", 1) for line in lines)
+    said = {name.lower(): value for name, value in pairs}
     signed = Signed(PATH, said["client-id"], said["request-time"], body)
     keys = {1: public_key("merchant_v1")}
     verify(signed, said["signature"], client_id=CLIENT_ID, keys=keys)
@@ -205,8 +209,6 @@ def running(given: Answers, *, delay: float = 0.0) -> Iterator[Gateway]:
             for request in kept:
                 check_request(request)
             gateway.checked = len(kept)
-
-
 
 
 if __name__ == "__main__":

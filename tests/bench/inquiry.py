@@ -9,18 +9,21 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from redis.asyncio import Redis
 
 from tests.bench import gateway, seed
+from tests.bench.frame import Part, Promise, Sizes, Table, interleaved, middle, ratios
 from tests.bench.measure import Spent, between
 from tests.bench.server import redis_server
+from tests.keys import private_key
 from tests.servers import ROOT, bare, environ, process, reconciler
 from worker.keys import Keys
+from worker.signature import signature_header
 
 KEYS = Keys("bench")
 STATUSES = ("PROCESSING", "PROCESSING", "SUCCESS")  #: what an inquiry is answered, one by one
@@ -68,11 +71,14 @@ def contestants(payments: int) -> list[Contestant]:
             keeps_records=False,
         ),
         Contestant("ours", "reconciler worker", reconciler("worker")),
-        *(Contestant(n, what, module(n, "work"), module(n, "enqueue")) for n, what in PEERS.items()),
+        *(
+            Contestant(n, what, module(n, "work"), module(n, "enqueue"))
+            for n, what in PEERS.items()
+        ),
     ]
 
 
-def follow(who: Contestant, payments: int, delay: float = 0.0, workers: int = 1) -> Run:
+def follow(who: Contestant, payments: int, delay: float = 0.0) -> Run:
     """Have it follow so many payments to their end; counted is the middle of it."""
     with redis_server() as server, tempfile.TemporaryDirectory(prefix="bench-") as name:
         names, total = seed.names(payments), payments * len(STATUSES)
@@ -98,3 +104,71 @@ async def _ended(url: str, payments: int) -> int:
                 break
             await asyncio.sleep(0.1)
         return (await seed.ended(redis, KEYS)).get("payment.succeeded", 0)
+
+
+def measure(sizes: Sizes, say: Callable[[str], None]) -> Part:
+    everyone = {who.name: who for who in contestants(sizes.payments)}
+    runs = interleaved(
+        sizes.rounds, list(everyone), lambda name: follow(everyone[name], sizes.payments), say
+    )
+    for name, each in runs.items():
+        _check(everyone[name], each, sizes.payments)
+    floor, ours, tuned = runs["floor"], runs["ours"], runs["arq_tuned"]
+    signing = signatures_a_second()
+    return Part(
+        tables=[
+            Table(
+                "(a) an inquiry",
+                ("", "CPU µs", "× the floor", "beyond the floor, µs", "Redis CPU µs", "a second"),
+                [_row(everyone[name], each, floor) for name, each in runs.items()],
+            )
+        ],
+        promises=[
+            Promise("(a) CPU beyond the floor ÷ the floor", _beyond(ours, floor), 0.5, goal=0.25),
+            Promise(
+                "(a) CPU beyond the floor: tuned arq ÷ ours",
+                _beyond(tuned, floor) / _beyond(ours, floor),
+                2.0,
+                at_least=True,
+            ),
+            Promise(
+                "(a) inquiries a second ÷ signatures a second of one core",
+                middle(ours, lambda run: run.spent.rate) / signing,
+                0.85,
+                at_least=True,
+            ),
+        ],
+        notes=[f"One core makes {signing:,.0f} RSA-2048 signatures a second, alone."],
+        raw={name: [asdict(run) for run in each] for name, each in runs.items()},
+    )
+
+
+def _check(who: Contestant, runs: Sequence[Run], payments: int) -> None:
+    for run in runs:
+        assert run.checked > 0, f"{who.name}: no request was looked at"
+        assert not who.keeps_records or run.ended == payments, f"{who.name}: {run.ended} ended"
+
+
+def _each(run: Run) -> float:
+    return run.spent.each()
+
+
+def _beyond(runs: Sequence[Run], floor: Sequence[Run]) -> float:
+    return ratios(runs, floor, _each) - 1
+
+
+def _row(who: Contestant, runs: Sequence[Run], floor: Sequence[Run]) -> list[str | float | None]:
+    cost, least = middle(runs, _each), middle(floor, _each)
+    redis = middle(runs, lambda run: run.spent.each("redis")) if who.keeps_records else None
+    rate = middle(runs, lambda run: run.spent.rate)
+    return [who.what, cost, ratios(runs, floor, _each), cost - least, redis, rate]
+
+
+def signatures_a_second(seconds: float = 1.0) -> float:
+    """What one core does alone, by its CPU time: the most that can be asked for."""
+    message = gateway.question("bench-0000000")
+    began, made = time.process_time(), 0
+    while (spent := time.process_time() - began) < seconds:
+        signature_header(message, private_key("merchant_v1"), 1)
+        made += 1
+    return made / spent

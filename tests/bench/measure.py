@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +46,21 @@ def between(
     """What was spent from when `count` reached `first` until it reached `last`: neither the start
     of a process is in it nor the tail in which it runs out of work."""
     start = _reached(first, count, pause)
-    before, began = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.monotonic()
-    end = _reached(last, count, pause)
-    seconds = time.monotonic() - began
-    return Spent(end - start, seconds, {n: cpu_seconds(p) - before[n] for n, p in pids.items()})
+    meter = Meter(pids)
+    return meter.read(_reached(last, count, pause) - start)
+
+
+class Meter:
+    """What is spent from when it is made until it is read."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        self._pids, self._began = pids, time.monotonic()
+
+    def read(self, count: int) -> Spent:
+        seconds = time.monotonic() - self._began
+        cpu = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
+        return Spent(count, seconds, cpu)
 
 
 def _reached(wanted: int, count: Callable[[], int], pause: float) -> int:

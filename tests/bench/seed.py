@@ -26,7 +26,9 @@ def names(count: int) -> list[str]:
     return [f"bench-{number:07}" for number in range(count)]
 
 
-async def track(environ: Mapping[str, str], payments: Sequence[str], life: int = LIFE_SECONDS) -> None:
+async def track(
+    environ: Mapping[str, str], payments: Sequence[str], life: int = LIFE_SECONDS
+) -> None:
     """Have these followed from now on. Nobody needs to run for it."""
     configure(LogFormat.JSON, LogLevel.ERROR)
     async with open_tools(settings_of(environ)) as (tools, _):

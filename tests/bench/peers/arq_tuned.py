@@ -24,7 +24,7 @@ async def work() -> None:
     await arq_naive.work(
         max_jobs=job.AT_ONCE,
         queue_read_limit=4 * job.AT_ONCE,
-        poll_delay=0.05,
+        poll_delay=0.25,
         keep_result=0,
         max_tries=2**31 - 1,
         job_serializer=_write,

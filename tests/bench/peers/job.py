@@ -100,5 +100,3 @@ def main(
         await work()
 
     run(queued() if sys.argv[1] == "enqueue" else worked())
-
-
