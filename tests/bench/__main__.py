@@ -11,15 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench import inquiry, receiver, text
+from tests.bench import growth, inquiry, latency, receiver, recovery, scaling, text
 from tests.bench.frame import QUICK, Part, Sizes
 
 PARTS: Mapping[str, Callable[[Sizes, Callable[[str], None]], Part]] = {
     "a": inquiry.measure,
     "b": receiver.measure,
+    "c": growth.measure,
+    "d": latency.measure,
+    "e": recovery.measure,
+    "f": scaling.measure,
 }
 FILE = Path("build/bench.json")
 
@@ -39,11 +44,15 @@ def run(parts: str, sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
     told: dict[str, Any] = {"machine": machine(), "sizes": asdict(sizes), "parts": {}}
     for name in parts:
         began = time.monotonic()
-        part = PARTS[name](sizes, lambda what, name=name: say(f"({name}) {what}"))
+        part = PARTS[name](sizes, partial(_say_of, name, say))
         promises = [asdict(each) | {"holds": each.holds} for each in part.promises]
         told["parts"][name] = asdict(part) | {"promises": promises}
         told["parts"][name]["seconds"] = time.monotonic() - began
     return told
+
+
+def _say_of(part: str, say: Callable[[str], None], what: str) -> None:
+    say(f"({part}) {what}")
 
 
 def main() -> int:

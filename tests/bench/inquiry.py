@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from redis.asyncio import Redis
-
 from tests.bench import gateway, seed
 from tests.bench.frame import Part, Promise, Sizes, Table, interleaved, middle, ratios
 from tests.bench.measure import Spent, between
@@ -92,18 +90,12 @@ def follow(who: Contestant, payments: int, delay: float = 0.0) -> Run:
             with process(Path(name), given, *who.words) as worker:
                 pids = {"worker": worker.pid, "redis": server.pid or 0, "gateway": asked.pid}
                 spent = between(total // 10, total * 9 // 10, lambda: asked.answered, pids)
-                ended = asyncio.run(_ended(server.url, payments)) if who.keeps_records else 0
+                ended = (
+                    asyncio.run(seed.all_ended(server.url, KEYS, payments))
+                    if who.keeps_records
+                    else 0
+                )
         return Run(spent, ended, asked.checked)
-
-
-async def _ended(url: str, payments: int) -> int:
-    """Wait until each payment's end is published."""
-    async with Redis.from_url(url) as redis:
-        for _ in range(600):
-            if await redis.xlen(KEYS.outcomes) >= payments:
-                break
-            await asyncio.sleep(0.1)
-        return (await seed.ended(redis, KEYS)).get("payment.succeeded", 0)
 
 
 def measure(sizes: Sizes, say: Callable[[str], None]) -> Part:

@@ -62,14 +62,14 @@ def received(who: str, count: int) -> Run:
 async def _sent(
     running: Process, who: str, fast: Sequence[bytes], steady: Sequence[bytes]
 ) -> tuple[Spent, list[float]]:
-    port = await asyncio.to_thread(_port, running, who)
+    port = await asyncio.to_thread(port_of, running, who)
     async with connected(port) as load:
         spent = await load.as_fast_as_it_goes(fast, {"receiver": running.pid})
         await load.steadily(steady, spent.rate / 2)
         return spent, load.late
 
 
-def _port(running: Process, who: str) -> int:
+def port_of(running: Process, who: str) -> int:
     if who == "bare":
         return int(running.stdout_line())
     started = running.wait_for("receiver.started")

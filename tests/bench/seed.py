@@ -1,10 +1,12 @@
 """Payments as the command `payment.track` leaves them: it is carried out here, by its own code."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 
+from tests.bench.measure import PATIENCE_SECONDS
 from tests.servers import now_ms
 from worker.commands import execute
 from worker.envelope import encode_data
@@ -47,10 +49,11 @@ async def track(
         await asyncio.gather(*map(one, payments))
 
 
-async def ended(redis: Redis, keys: Keys) -> dict[str, int]:
-    """How many events of each type were published."""
-    counts: dict[str, int] = {}
-    for _, fields in await redis.xrange(keys.outcomes):
-        type_ = fields[b"type"].decode()
-        counts[type_] = counts.get(type_, 0) + 1
-    return counts
+async def all_ended(url: str, keys: Keys, count: int) -> int:
+    """How many payments were told to be paid, once there is an event for each or none comes."""
+    async with Redis.from_url(url) as redis:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while await redis.xlen(keys.outcomes) < count and time.monotonic() < give_up:
+            await asyncio.sleep(0.1)
+        events = await redis.xrange(keys.outcomes)
+    return sum(fields[b"type"] == b"payment.succeeded" for _, fields in events)

@@ -29,5 +29,5 @@ def verify(
 
 
 if __name__ == "__main__":
-    receiver.verify = verify
+    vars(receiver)["verify"] = verify
     sys.exit(cli.main())

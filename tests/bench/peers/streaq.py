@@ -18,16 +18,16 @@ async def _run(keys: Sequence[str], run: job.Job | None) -> None:
         deserializer=json.loads,
     )
 
-    @worker.task(max_tries=None, ttl=0, silent=True, name="inquire")
     async def inquire(key: str) -> None:
         assert run
         again = await run(key)
         if again is not None:
             raise StreaqRetry(delay=timedelta(seconds=again))
 
+    task = worker.task(max_tries=None, ttl=0, silent=True, name="inquire")(inquire)
     if run is None:
         async with worker:
-            await worker.enqueue_many([inquire.enqueue(key) for key in keys])
+            await worker.enqueue_many([task.enqueue(key) for key in keys])
     else:
         await worker.run_async()
 

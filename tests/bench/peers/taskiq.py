@@ -24,15 +24,15 @@ def _made() -> tuple[RedisStreamBroker, ListRedisScheduleSource]:
 
 
 def _task(broker: RedisStreamBroker, source: ListRedisScheduleSource, run: job.Job | None) -> Any:
-    @broker.task("inquire")
     async def inquire(key: str) -> None:
         assert run
         again = await run(key)
         if again is not None:
             at = datetime.now(UTC) + timedelta(seconds=again)
-            await inquire.schedule_by_time(source, at, key)
+            await task.schedule_by_time(source, at, key)
 
-    return inquire
+    task = broker.task("inquire")(inquire)
+    return task
 
 
 async def enqueue(keys: Sequence[str]) -> None:
