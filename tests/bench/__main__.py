@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench import growth, inquiry, latency, receiver, recovery, scaling, text
+from tests.bench import growth, inquiry, latency, profile, receiver, recovery, scaling, text
 from tests.bench.frame import QUICK, Part, Sizes
 
 PARTS: Mapping[str, Callable[[Sizes, Callable[[str], None]], Part]] = {
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Callable[[Sizes, Callable[[str], None]], Part]] = {
     "d": latency.measure,
     "e": recovery.measure,
     "f": scaling.measure,
+    "p": profile.measure,
 }
 FILE = Path("build/bench.json")
 

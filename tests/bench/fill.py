@@ -24,9 +24,14 @@ from tests.keys import CLIENT_ID
 from tests.servers import environ, now_ms, process, reconciler, wait_until
 
 ENTRIES = 4  #: of the timeline
-_ORIGINAL = "copied-0000000"
+_ORIGINAL = f"copied-{0:025}"
 _STATUSES = ("PROCESSING", "PENDING", "PROCESSING")
 _AT_ONCE = 500
+
+
+def name_of(number: int) -> str:
+    """As long as a UUID without dashes."""
+    return f"copied-{number:025}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Original:
         key = f"{CLIENT_ID}:{name}"
         job = KEYS.job(key)
         fields = [part for field in self.hash.items() for part in field]
-        made = [
+        made: list[tuple[str | bytes, ...]] = [
             ("HSET", KEYS.payment(key), *fields),
             ("RPUSH", KEYS.timeline(key), *self.timeline),
             ("ZADD", KEYS.open, str(due), key),
@@ -99,15 +104,17 @@ def fill(server: TcpServer, copied: Original, count: int) -> float:
     """Write so many copies; the bytes of Redis that each of them takes, everything included."""
     with Redis.from_url(server.url) as client:
         before = _used(client)
+        client.config_set("appendfsync", "no")  # it only has to be there
         template = copied.commands(_ORIGINAL, now_ms() + DAY)
         with socket.create_connection(("127.0.0.1", server.port)) as line:
             for first in range(0, count, _AT_ONCE):
-                names = [f"copied-{n:07}".encode() for n in range(first, first + _AT_ONCE)]
+                names = [name_of(n).encode() for n in range(first, first + _AT_ONCE)]
                 wanted = names[: count - first]
                 line.sendall(
                     b"".join(template.replace(_ORIGINAL.encode(), name) for name in wanted)
                 )
                 _take_answers(line, len(wanted) * COMMANDS)
+        client.config_set("appendfsync", "always")
         found: Any = client.zcard(KEYS.open)
         assert found == count, f"{found} of {count} are there"
         return (_used(client) - before) / count

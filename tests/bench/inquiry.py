@@ -40,6 +40,12 @@ def module(name: str, *words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", f"tests.bench.peers.{name}", *words)
 
 
+def sampled(words: Sequence[str], file: Path) -> tuple[str, ...]:
+    """The same module, with what it spends its CPU on written to `file` at its end."""
+    python, flag, *rest = words
+    return (python, flag, "tests.bench.sampler", str(file), *rest)
+
+
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """Who follows payments: how it is started, and what must be queued for it before."""
@@ -49,6 +55,7 @@ class Contestant:
     words: tuple[str, ...]
     enqueue: tuple[str, ...] = ()
     keeps_records: bool = True
+    ends_well: bool = False  #: told to end, and waited for
 
 
 @dataclass(frozen=True, slots=True)

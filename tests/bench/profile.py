@@ -1,19 +1,27 @@
-"""Where the CPU of an inquiry and of a notification goes: `python -m tests.bench.profile`.
+"""(p) Where the CPU of an inquiry and of a notification goes.
 
-The worker and the receiver run as in the bench, under `tests.bench.sampler`. Each stack counts for
-the first of `_GROUPS` that it is found to be in, from its innermost function outwards; so a call of
-redis-py's into asyncio counts for redis-py.
+Worker and receiver run as in (a) and (b), with `tests.bench.sampler` inside. Each stack counts for
+the first of `_GROUPS` that it is found to be in, from its innermost function outwards, where what
+the event loop and JSON do counts for who has them do it.
 """
 
-import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+from tests.bench.frame import Part, Sizes, Table
+from tests.bench.inquiry import contestants, follow, sampled
+from tests.bench.receiver import received
 
 #: By a part of a function's name, as the sampler writes it: what it counts for.
 _GROUPS = (
     ("signature.py:signature_header", "sign"),
-    ("signature.py:Signer", "sign"),
+    ("signature.py:sign", "sign"),
+    ("signature.py:header_of", "sign"),
+    ("worker/signer.py", "sign"),
+    ("concurrent/", "sign"),
     ("signature.py:", "verify"),
     ("bench/sampler", "the sampler"),
     ("importlib", "start: imports"),
@@ -46,7 +54,7 @@ _GROUPS = (
     ("asyncio/", "event loop"),
     ("selectors.py", "event loop"),
 )
-_CLIENTS = ("Redis client", "aiohttp", "log")  #: what they have others do for them is theirs
+_NOT_COUNTED = ("the sampler", "start: imports")
 _HELPERS = ("asyncio/", "selectors.py", "json/", "contextlib")
 
 
@@ -62,19 +70,35 @@ def group(stack: str) -> str:
 
 
 def shares(file: Path) -> dict[str, float]:
-    """Percent of the samples, the largest first."""
-    counts: Counter[str] = Counter()
+    """Percent of the CPU, the largest first; neither the start nor the sampler is in it."""
+    spent: Counter[str] = Counter()
     for line in file.read_text().splitlines():
-        stack, _, count = line.rpartition(" ")
-        counts[group(stack)] += int(count)
-    total = sum(counts.values())
-    return {what: 100 * count / total for what, count in counts.most_common()}
+        stack, _, microseconds = line.rpartition(" ")
+        spent[group(stack)] += int(microseconds)
+    for what in _NOT_COUNTED:
+        spent.pop(what, None)
+    total = sum(spent.values())
+    return {what: 100 * each / total for what, each in spent.most_common()}
 
 
-def lines(file: Path) -> Iterator[str]:
-    for what, percent in shares(file).items():
-        yield f"{percent:5.1f} %  {what}"
-
-
-if __name__ == "__main__":
-    print("\n".join(lines(Path(sys.argv[1]))))
+def measure(sizes: Sizes, say: Callable[[str], None]) -> Part:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        worker, receiver = Path(folder) / "worker", Path(folder) / "receiver"
+        ours = next(who for who in contestants(sizes.payments) if who.name == "ours")
+        ours = replace(ours, words=sampled(ours.words, worker), ends_well=True)
+        follow(ours, 2 * sizes.payments)
+        say("an inquiry")
+        received("ours", sizes.notifications, receiver)
+        say("a notification")
+        found = {"an inquiry": shares(worker), "a notification": shares(receiver)}
+    return Part(
+        tables=[
+            Table(
+                f"(p) the CPU of {what}",
+                ("", "%"),
+                [[name, percent] for name, percent in each.items() if percent >= 0.5],
+            )
+            for what, each in found.items()
+        ],
+        raw=found,
+    )

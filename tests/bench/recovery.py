@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
@@ -64,7 +65,8 @@ def killed() -> Run:
 def _in_hand(client: Redis, at: int) -> list[str]:
     """Payments that a worker holds: their lease ends later than any is due."""
     due = at + LEASE // 2
-    return [key.decode() for key in client.zrangebyscore(KEYS.open, due, at + 2 * LEASE)]
+    found: Any = client.zrangebyscore(KEYS.open, due, at + 2 * LEASE)
+    return [key.decode() for key in found]
 
 
 def _untouched(client: Redis, keys: Sequence[str], at: int) -> list[str]:

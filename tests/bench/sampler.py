@@ -1,8 +1,9 @@
 """Where a process of ours spends its CPU: `python -m tests.bench.sampler FILE MODULE WORDS...`.
 
-The kernel's timer of CPU time interrupts it every millisecond of work, so waiting is not seen and
-what C does counts for who called it. FILE gets a line for each stack, with how often it was met:
-`outermost;..;innermost count`, as flame graph tools read it.
+The kernel's timer of CPU time interrupts it after each few milliseconds of work, so waiting is not
+seen. What each thread has used since the last time counts for the stack that it is found with; what
+C does counts for who called it. FILE gets a line for each stack, with its microseconds:
+`outermost;..;innermost number`, as flame graph tools read it.
 
 A sampler from outside stops the process at its system calls and finds far too many of them there.
 """
@@ -12,48 +13,50 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-EVERY_SECONDS = 0.001
-#: A thread that is here waits, and has used nothing.
-WAITING = {"select", "wait", "_worker", "get", "accept", "poll"}
-
-stacks: Counter[tuple[str, ...]] = Counter()
+EVERY_SECONDS = 0.001  #: of CPU; the kernel takes its own time, 4 or 10 ms
 
 
-def _name(frame: FrameType) -> str:
-    path = Path(frame.f_code.co_filename)
-    return f"{path.parent.name}/{path.name}:{frame.f_code.co_qualname}"
+class Sampler:
+    def __init__(self) -> None:
+        self.stacks: Counter[tuple[str, ...]] = Counter()
+        self._before: dict[int, int] = {}
+
+    def sample(self, _: int, interrupted: FrameType | None) -> None:
+        frames: dict[int, FrameType | None] = dict(sys._current_frames())
+        frames[threading.get_ident()] = interrupted  # Python runs this in the main thread
+        for thread, frame in frames.items():
+            used = time.clock_gettime_ns(time.pthread_getcpuclockid(thread)) // 1000
+            spent = used - self._before.get(thread, 0)
+            self._before[thread] = used
+            if spent:
+                self.stacks[_stack(frame)] += spent
+
+    def write(self, file: Path) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        lines = (f"{';'.join(stack)} {spent}\n" for stack, spent in self.stacks.items())
+        file.write_text("".join(lines))
 
 
 def _stack(frame: FrameType | None) -> tuple[str, ...]:
     names = []
     while frame is not None:
-        names.append(_name(frame))
+        code = frame.f_code
+        place = "/".join(code.co_filename.rsplit("/", 2)[-2:])
+        names.append(f"{place}:{code.co_qualname}")
         frame = frame.f_back
     return tuple(reversed(names))
 
 
-def _sample(_: int, interrupted: FrameType | None) -> None:
-    """Who works: the main thread where it was interrupted, unless another one does and it waits."""
-    main = threading.main_thread().ident
-    frames = {id_: frame for id_, frame in sys._current_frames().items() if id_ != main}
-    busy = [f for f in (interrupted, *frames.values()) if f and f.f_code.co_name not in WAITING]
-    stacks[_stack(busy[0] if busy else interrupted)] += 1
-
-
-def _write(file: Path) -> None:
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    file.write_text("".join(f"{';'.join(stack)} {count}\n" for stack, count in stacks.items()))
-
-
 def main() -> None:
-    file, module = Path(sys.argv[1]), sys.argv[2]
+    file, module, sampler = Path(sys.argv[1]), sys.argv[2], Sampler()
     sys.argv[:] = sys.argv[2:]
-    atexit.register(_write, file)
-    signal.signal(signal.SIGPROF, _sample)
+    atexit.register(sampler.write, file)
+    signal.signal(signal.SIGPROF, sampler.sample)
     signal.setitimer(signal.ITIMER_PROF, EVERY_SECONDS, EVERY_SECONDS)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
