@@ -71,9 +71,8 @@ def test_figures_are_put_between_the_marks_and_nothing_else_is_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(
-        "A\n<!-- bench a -->\nold\n<!-- /bench -->\nB\n<!-- bench b -->\nkept\n<!-- /bench -->\n"
-    )
+    other = "B\n<!-- bench b -->\nkept\n<!-- /bench -->\n"
+    page.write_text(f"A\n<!-- bench a -->\nold\n<!-- /bench -->\n{other}")
     monkeypatch.setattr(text, "PAGE", page)
     text.write(EXAMPLE)
     table = "**(a) it**\n\n|  | CPU µs |\n|---|---:|\n| ours | 1,234 |\n\nSo it is.\n"
@@ -166,9 +165,8 @@ def test_each_part_gives_its_figures_and_has_done_the_work(name: str, tmp_path: 
 
 def _quick(folder: Path, part: str) -> dict[str, Any]:
     file = folder / "bench.json"
-    run = Process(
-        folder, {}, sys.executable, "-m", "tests.bench", part, "--quick", f"--json={file}"
-    )
+    words = ("-m", "tests.bench", part, "--quick", f"--json={file}")
+    run = Process(folder, {}, sys.executable, *words)
     try:
         assert run.ended(200) == 0, run.said
         told: dict[str, Any] = json.loads(file.read_text())["parts"][part]

@@ -6,6 +6,7 @@ log and verify by the same code. Each round has every contestant once, in turn.
 """
 
 import asyncio
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,7 @@ def contestants(payments: int) -> list[Contestant]:
         *(
             Contestant(n, what, module(n, "work"), module(n, "enqueue"))
             for n, what in PEERS.items()
+            if installed(n.partition("_")[0])
         ),
     ]
 
@@ -97,11 +99,12 @@ def follow(who: Contestant, payments: int, delay: float = 0.0) -> Run:
             with process(Path(name), given, *who.words) as worker:
                 pids = {"worker": worker.pid, "redis": server.pid or 0, "gateway": asked.pid}
                 spent = between(total // 10, total * 9 // 10, lambda: asked.answered, pids)
-                ended = (
-                    asyncio.run(seed.all_ended(server.url, KEYS, payments))
-                    if who.keeps_records
-                    else 0
-                )
+                ended = 0
+                if who.keeps_records:
+                    ended = asyncio.run(seed.all_ended(server.url, KEYS, payments))
+                if who.ends_well:
+                    worker.signal(signal.SIGTERM)
+                    worker.ended()
         return Run(spent, ended, asked.checked)
 
 
