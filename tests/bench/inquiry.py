@@ -16,7 +16,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.bench import gateway, seed
-from tests.bench.frame import Part, Promise, Sizes, Table, interleaved, middle, ratios
+from tests.bench.frame import (
+    Part,
+    Promise,
+    Sizes,
+    Table,
+    installed,
+    interleaved,
+    middle,
+    ratios,
+)
 from tests.bench.measure import Spent, between
 from tests.bench.server import redis_server
 from tests.keys import private_key
