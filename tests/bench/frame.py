@@ -60,7 +60,7 @@ class Sizes:
 
 QUICK = Sizes(
     rounds=1,
-    payments=24,
+    payments=100,
     notifications=400,
     open_payments=(50, 100),
     seconds=1.5,

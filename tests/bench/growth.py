@@ -124,7 +124,7 @@ def measure(sizes: Sizes, say: Callable[[str], None]) -> Part:
             server = stack.enter_context(redis_server(*_NO_REWRITES))
             filled[count] = Filled(server, count, fill(server, copied, count))
             say(f"{count:,} open payments are there, {filled[count].bytes_each:,.0f} bytes each")
-        payments = max(24, sizes.payments // 2)
+        payments = sizes.payments // 2
         runs = interleaved(
             sizes.rounds, list(filled), lambda count: filled[count].measure(payments), say
         )

@@ -47,6 +47,8 @@ def between(
     of a process is in it nor the tail in which it runs out of work."""
     start = _reached(first, count, pause)
     meter = Meter(pids)
+    if start >= last:
+        raise ValueError(f"{start} were done before it was looked: give it more than {last}")
     return meter.read(_reached(last, count, pause) - start)
 
 
