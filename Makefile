@@ -17,7 +17,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint format lock clean simulate simulate-mutants chaos failover stress fuzz import-killed outage mutate bench bench-schedule
+.PHONY: help demo test coverage lint format lock clean simulate simulate-mutants chaos failover stress fuzz import-killed outage mutate sizing bench bench-schedule
 
 # A Python by version: on PATH, or of pyenv. It is tried, as pyenv puts names on PATH that do not run.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
@@ -38,7 +38,8 @@ help:
 	@echo "make format   put the code in order"
 	@echo "make coverage which branches of everything the tests reach"
 	@echo "make simulate, simulate-mutants, chaos, failover, stress, fuzz, import-killed, outage, mutate: see docs/reliability.md"
-	@echo "make bench    what a receiver, a worker and Redis carry on this machine"
+	@echo "make bench    what it costs, beside the floor and other queues (minutes)"
+	@echo "make sizing   what a receiver, a worker and Redis carry on this machine"
 	@echo "make bench-schedule   when to ask: lag and inquiries beside other schedules"
 	@echo "make lock     choose new versions of all dependencies (needs uv)"
 	@echo "make clean    remove what these made"
@@ -74,8 +75,13 @@ failover: .venv/test-installed
 	@.venv/bin/python -m tests.failover --rounds $(ROUNDS) $(ARGS)
 
 # What one machine carries: the figures for docs/operate.md.
-bench: .venv/test-installed
+sizing: .venv/test-installed
 	@.venv/bin/python -m tests.sizing $(ARGS)
+
+# What it costs, beside what it could cost and what others cost: docs/performance.md. ARGS="a b" picks
+# parts, ARGS=--quick only looks whether it works; the figures are written to build/bench.json.
+bench: .venv-bench/installed
+	@.venv-bench/bin/python -m tests.bench $(ARGS)
 
 # When to ask: docs/schedule.md. ARGS="--write" renews it, ARGS="--all" prints every workload.
 bench-schedule: .venv-bench/installed

@@ -1,4 +1,4 @@
-"""What one machine carries: `python -m tests.sizing`, or `make bench`.
+"""What one machine carries: `python -m tests.sizing`, or `make sizing`.
 
 Memory that a payment takes in Redis, and what a receiver and a worker do in a second, as processes
 with the durability that is the default. Load, mock gateway and Redis share the machine with them:

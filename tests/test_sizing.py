@@ -1,4 +1,4 @@
-"""The figures of `make bench`, made small: that it measures what it says, not how fast it is."""
+"""The figures of `make sizing`, made small: that it measures what it says, not how fast it is."""
 
 import asyncio
 from pathlib import Path

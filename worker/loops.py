@@ -11,7 +11,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def fastest() -> LoopFactory | None:
     """How to make the loop; None: as asyncio does."""
     try:
-        import uvloop  # type: ignore[import-not-found, unused-ignore] # an extra
+        import uvloop
     except ImportError:
         return None
     log.info("process.on_uvloop", version=uvloop.__version__)
