@@ -496,6 +496,13 @@ def quiet(world: World) -> None:
     world.mix = replace(world.mix, outage=False, **none)  # type: ignore[arg-type]
 
 
+def queue_deleted(world: World) -> None:
+    """Somebody deletes arq's queue, with all jobs in it."""
+    quiet(world)
+    at = world.tape.between(5, 60) * SECOND
+    world.loop.after(at, lambda: world.server.delete(world.keys.queue))
+
+
 def frozen_in_mid_cancel(world: World) -> None:
     """A worker sleeps between the right to cancel and the cancel; the order comes meanwhile."""
     quiet(world)
@@ -673,7 +680,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("inbox_emptied_before_the_write", method("save", _inbox_first)),
     Mutant("loser_writes_all_the_same", _judging_once),
     Mutant("lease_never_ends", twin("claim", _lease_for_ever)),
-    Mutant("no_sweep", twin("overdue", _no_alarm_clock)),
+    Mutant("no_sweep", twin("overdue", _no_alarm_clock), queue_deleted, "queue_deleted"),
     Mutant("stuck_in_silence", swap(world, "report_stuck", _nobody_looks)),
     # Receiving
     Mutant("ack_before_write", swap(worker.receiver, "_keep", _ack_first)),
