@@ -31,9 +31,10 @@ PROBE_LEASE: Ms = (
 
 #: The gateway's word for "too fast", which comes as U: the same request again, but slower.
 TOO_FAST = "REQUEST_TRAFFIC_EXCEED_LIMIT"
+TOO_OFTEN = 0.1  #: of the calls within two windows: fewer are asked again each by itself
 SLOW_ONCE: Ms = 2 * SECOND  #: calls that were under way when we slowed down say nothing new
 RECOVERY: Ms = MINUTE  #: in which the pace rises by as much as it was before it fell
-LEAST = 1.0  #: call a second: slower than that it would not be learned that more is allowed
+LEAST = 2.0  #: calls a second: slower than that it would not be learned that more is allowed
 
 # The bulkhead
 
@@ -92,6 +93,9 @@ class Gate:
     probe_at: Ms = 0  #: no probe before; while one is out: no other before
 
     # The pace, while the gateway finds us too fast
+    busy_window: Ms = 0  #: when the window began in which `busy` such answers were counted
+    busy: int = 0
+    busy_before: int = 0  #: in the window before it
     slowed_at: Ms | None = None
     slowed_to: float = 0.0  #: calls a second at that time
     ceiling: float = 0.0  #: calls a second before it
@@ -109,7 +113,7 @@ def hear(gate: Gate, heard: Counts, calls: int, now: Ms, limit: float) -> Gate:
     """
     good, busy, bad = heard
     if busy:
-        gate = _slowed(gate, calls, now, limit)
+        gate = _found_too_fast(gate, busy, calls, now, limit)
     if gate.open:
         return _heard_while_open(gate, good + busy, bad, now)
     gate = replace(gate, in_a_row=0 if good + busy else gate.in_a_row + bad)
@@ -136,11 +140,17 @@ def _heard_while_open(gate: Gate, answers: int, bad: int, now: Ms) -> Gate:
 
 
 def _counted(gate: Gate, bad: int, now: Ms) -> Gate:
-    window = now // WINDOW * WINDOW
-    if window <= gate.window:
-        return replace(gate, bad=gate.bad + bad)
-    before = gate.bad if window - gate.window == WINDOW else 0
-    return replace(gate, window=window, bad=bad, bad_before=before)
+    window, count, before = _count((gate.window, gate.bad, gate.bad_before), bad, now)
+    return replace(gate, window=window, bad=count, bad_before=before)
+
+
+def _count(was: tuple[Ms, int, int], more: int, now: Ms) -> tuple[Ms, int, int]:
+    """This window, what was counted in it, and in the one before."""
+    window, count, before = was
+    this = now // WINDOW * WINDOW
+    if this <= window:
+        return window, count + more, before
+    return this, more, count if this - window == WINDOW else 0
 
 
 def probe(gate: Gate, now: Ms) -> Gate | None:
@@ -150,14 +160,23 @@ def probe(gate: Gate, now: Ms) -> Gate | None:
     return replace(gate, probing=True, probe_at=now + PROBE_LEASE)
 
 
+def _found_too_fast(gate: Gate, busy: int, calls: int, now: Ms, limit: float) -> Gate:
+    """A few such answers among many good ones say nothing of our pace."""
+    window, count, before = _count((gate.busy_window, gate.busy, gate.busy_before), busy, now)
+    if count + before >= TOO_OFTEN * calls:
+        return _slowed(replace(gate, busy_window=window, busy=0, busy_before=0), calls, now, limit)
+    return replace(gate, busy_window=window, busy=count, busy_before=before)
+
+
 def _slowed(gate: Gate, calls: int, now: Ms, limit: float) -> Gate:
     """Half the pace. Where none is set, it is half of what was asked lately."""
     if gate.slowed_at is not None and now - gate.slowed_at < SLOW_ONCE:
         return gate
     asked = max(calls * SECOND / (2 * WINDOW), LEAST)  # the second window is not over: a bit less
     was = pace(gate, now, limit)
+    least = min(LEAST, limit or LEAST)
     ceiling = gate.ceiling if was and was != limit else limit or asked
-    return replace(gate, slowed_at=now, slowed_to=max((was or asked) / 2, LEAST), ceiling=ceiling)
+    return replace(gate, slowed_at=now, slowed_to=max((was or asked) / 2, least), ceiling=ceiling)
 
 
 def pace(gate: Gate, now: Ms, limit: float) -> float:

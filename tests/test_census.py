@@ -173,8 +173,8 @@ class _Last:
     def evalsha(self, *args: Any) -> None:
         self._pipe.evalsha(*args)
 
-    async def execute(self) -> list[Any]:
-        answers: list[Any] = await self._pipe.execute()
+    async def execute(self, **said: Any) -> list[Any]:
+        answers: list[Any] = await self._pipe.execute(**said)
         return answers[-1:]
 
 

@@ -168,7 +168,7 @@ def test_a_good_answer_between_faults_is_told_and_they_are_no_row() -> None:
 
 
 def test_when_it_closes_the_pace_stays_as_it_was() -> None:
-    slow = told(CLOSED, (0, 1, 0), limit=100)
+    slow = told(CLOSED, (0, 100, 0), limit=100)
     closed = told(slow, *[BAD] * IN_A_ROW, GOOD)
     assert (closed.open, pace(closed, NOW, 100)) == (False, 50)
 
@@ -179,7 +179,7 @@ def test_when_it_closes_the_pace_stays_as_it_was() -> None:
 def slowed(times: int, limit: float, calls: int = 1000) -> Gate:
     gate = CLOSED
     for n in range(times):
-        gate = hear(gate, (0, 3, 0), calls, NOW + n * SLOW_ONCE, limit)
+        gate = hear(gate, (0, max(calls // 10, 1), 0), calls, NOW + n * SLOW_ONCE, limit)
     return gate
 
 
@@ -191,7 +191,7 @@ def slowed(times: int, limit: float, calls: int = 1000) -> Gate:
         (2, 100, 1000, (50 + 100 * SLOW_ONCE / RECOVERY) / 2),
         (1, 0, 1000, 25),  # 1000 calls in twenty seconds
         (1, 0, 0, LEAST),
-        (9, 2, 1000, LEAST),
+        (9, 2, 1000, 2),
     ],
 )
 def test_too_fast_halves_the_pace(times: int, limit: float, calls: int, expected: float) -> None:
@@ -202,7 +202,25 @@ def test_too_fast_halves_the_pace(times: int, limit: float, calls: int, expected
 
 def test_what_was_under_way_when_we_slowed_down_does_not_slow_us_down_again() -> None:
     gate = slowed(1, 100)
-    assert hear(gate, (0, 60, 0), 1000, NOW + SLOW_ONCE - 1, 100) == gate
+    later = hear(gate, (0, 600, 0), 1000, NOW + SLOW_ONCE - 1, 100)
+    assert (later.slowed_at, later.slowed_to) == (gate.slowed_at, gate.slowed_to)
+
+
+@pytest.mark.parametrize(("busy", "slows"), [(9, False), (10, True)])
+@pytest.mark.parametrize("apart", [0, 1, WINDOW])
+def test_a_few_among_many_good_answers_do_not_slow_us_down(
+    busy: int, slows: bool, apart: Ms
+) -> None:
+    """A tenth of the calls in this window and the last one is what it takes."""
+    gate = hear(CLOSED, (91, 3, 0), 100, NOW, 0)
+    assert gate.slowed_at is None
+    gate = hear(gate, (0, busy - 3, 0), 100, NOW + apart, 0)
+    assert (gate.slowed_at is not None) is slows
+
+
+def test_what_found_us_too_fast_two_windows_ago_is_forgotten() -> None:
+    gate = hear(CLOSED, (91, 9, 0), 100, NOW, 0)
+    assert hear(gate, (99, 1, 0), 100, NOW + 2 * WINDOW, 0).slowed_at is None
 
 
 @pytest.mark.parametrize(
@@ -226,7 +244,7 @@ def test_it_rises_again_steadily_up_to_what_it_was(
 @pytest.mark.parametrize("limit", [0, 100])
 def test_once_it_has_risen_a_fall_begins_from_what_is_asked_then(limit: float) -> None:
     later = NOW + HOUR
-    gate = hear(slowed(3, limit), (0, 1, 0), 400, later, limit)
+    gate = hear(slowed(3, limit), (0, 40, 0), 400, later, limit)
     assert pace(gate, later, limit) == (50 if limit else 10)
     assert gate.ceiling == (100 if limit else 20)
 

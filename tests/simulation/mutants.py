@@ -60,6 +60,7 @@ from tests.simulation.loop import PROCESS
 from tests.simulation.redis import Server
 from tests.simulation.runner import one
 from tests.simulation.world import Plan, Shape, World, submitting
+from worker.dispatch import Dispatcher
 from worker.gateway import HttpGateway
 from worker.signature import Untrusted
 from worker.store import Store
@@ -100,6 +101,19 @@ def hunt(mutant: Mutant, limit: int, first: int = 0) -> Caught | None:
 
 def swap(owner: Any, name: str, by: Any) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: patch.object(owner, name, by)
+
+
+def _without_timers(
+    plant: Callable[[], AbstractContextManager[Any]],
+) -> Callable[[], AbstractContextManager[Any]]:
+    """The same, where nobody ends a job that takes too long: that hides most of what was frozen."""
+
+    @contextlib.contextmanager
+    def planted() -> Iterator[None]:
+        with plant(), patch.object(Dispatcher, "end_overdue", lambda _: None):
+            yield
+
+    return planted
 
 
 def mishear(
@@ -506,10 +520,30 @@ def queue_deleted(world: World) -> None:
 def frozen_in_mid_cancel(world: World) -> None:
     """A worker sleeps between the right to cancel and the cancel; the order comes meanwhile."""
     quiet(world)
-    lengths = (200_000, 250_000, 300_000)
-    world.mix = replace(world.mix, freeze_steps=150, freeze_lengths=lengths, heal=10 * MINUTE)
-    world.switches = replace(world.switches, missing_order="ORDER_NOT_EXIST", window=None)
+    world.mix = replace(world.mix, heal=10 * MINUTE)
+    plain: dict[str, Any] = {"window": None, "refunds_late": False, "closes_itself": False}
+    world.switches = replace(world.switches, missing_order="ORDER_NOT_EXIST", **plain)
     world.plan = _late_order(90 * SECOND)
+    world.loop.after(0, _freeze_who_may_cancel, world)
+
+
+def _freeze_who_may_cancel(world: World) -> None:
+    """Once: as Redis writes a cancel down, and before its answer is read."""
+    real = world.oracle.saved
+    length = world.tape.between(200_000, 300_000)
+    frozen: list[str] = []
+
+    def saved(before: Any, write: dict[str, Any], version: int) -> None:
+        real(before, write, version)
+        flat = write["fields"]
+        record = dict(zip(flat[::2], flat[1::2], strict=True))
+        holder = world.oracle.holders.get(write["id"])
+        if record.get("cancelState") == "open" and holder and not frozen:
+            frozen.append(holder)
+            [process] = [shell.process for shell in world.shells if shell.name == holder]
+            world.loop.freeze(process, length)
+
+    setattr(world.oracle, "saved", saved)  # noqa: B010 - mypy takes no assignment to a method
 
 
 def late_orders(world: World) -> None:
@@ -784,13 +818,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "cancel_sent_after_a_long_freeze",
-        swap(jobs.step, "LEASE", 10**12),
+        _without_timers(swap(jobs.step, "LEASE", 10**12)),
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
     Mutant(
         "late_answer_taken_for_a_new_one",
-        swap(Store, "latest", Store.now),
+        _without_timers(swap(Store, "latest", Store.now)),
         frozen_in_mid_cancel,
         "frozen_in_mid_cancel",
     ),
@@ -836,49 +870,57 @@ MUTANTS: tuple[Mutant, ...] = (
 
 #: A seed that sees each: where the short version begins to look. Made by `hunt`.
 SEEDS: dict[str, int] = {
+    "created_order_is_paid": 1,
+    "seq_stands_still": 1,
+    "refused_cancel_is_success": 3,
+    "old_notification_counts_after_a_cancel": 2,
+    "amount_not_compared": 3,
+    "unknown_order_is_failed": 26,
+    "call_result_is_payment_result": 2,
+    "record_and_event_in_two_writes": 1,
     "no_version_check": 0,
-    "version_counted": 551,
-    "loser_writes_all_the_same": 0,
-    "lease_never_ends": 18,
-    "no_sweep": 464,
-    "stuck_in_silence": 274,
-    "ack_before_disk": 3,
+    "version_counted": 194,
+    "loser_writes_all_the_same": 2,
+    "lease_never_ends": 22,
+    "no_sweep": 5,
+    "stuck_in_silence": 320,
+    "ack_before_disk": 5,
     "digest_before_message": 1,
     "mail_for_strangers_dropped": 5,
-    "unparked_mail_dropped": 21,
+    "unparked_mail_dropped": 24,
     "accepts_another_tenants_signature": 2,
     "accepts_unsigned_notifications": 2,
     "accepts_unsigned_answers": 5,
-    "trusts_pending_with_s": 14,
-    "silence_is_an_answer": 37,
-    "silence_is_a_confirmed_cancel": 21,
-    "refusal_is_a_confirmed_cancel": 126,
+    "trusts_pending_with_s": 23,
+    "silence_is_an_answer": 51,
+    "silence_is_a_confirmed_cancel": 26,
+    "refusal_is_a_confirmed_cancel": 259,
     "blind_to_refunds": 2,
-    "answer_of_another_payment": 53,
-    "stale_answers_count": 16,
-    "evidence_from_before_the_cancel": 43,
-    "no_quiet_time": 43,
-    "late_notification_counts": 47,
-    "gives_up_after_five_tries": 6,
-    "no_last_inquiry": 6,
-    "blind_cancel_in_an_outage": 60,
+    "answer_of_another_payment": 140,
+    "stale_answers_count": 26,
+    "evidence_from_before_the_cancel": 91,
+    "no_quiet_time": 91,
+    "late_notification_counts": 70,
+    "gives_up_after_five_tries": 22,
+    "no_last_inquiry": 12,
+    "blind_cancel_in_an_outage": 78,
     "cancel_not_repeated": 4,
     "cancel_before_the_write": 42,
-    "cancel_with_mail_waiting": 266,
-    "success_told_with_a_cancel_open": 188,
-    "final_status_flips": 44,
-    "no_aftercare": 3,
-    "money_after_the_end_ignored": 19,
-    "emergency_brake_ignored": 6,
+    "cancel_with_mail_waiting": 52,
+    "success_told_with_a_cancel_open": 241,
+    "final_status_flips": 69,
+    "no_aftercare": 5,
+    "money_after_the_end_ignored": 113,
+    "emergency_brake_ignored": 11,
     "cancel_sent_after_a_long_freeze": 1931,
     "late_answer_taken_for_a_new_one": 1931,
-    "closing_time_counts_to_the_millisecond": 69,
-    "pays_with_another_request": 1,
-    "silent_pay_is_refused": 4,
-    "refused_pay_is_failed_unasked": 90,
+    "closing_time_counts_to_the_millisecond": 90,
+    "pays_with_another_request": 2,
+    "silent_pay_is_refused": 7,
+    "refused_pay_is_failed_unasked": 200,
     "refusal_waits_for_no_earlier_pay": 98,
-    "link_of_another_order": 157,
-    "pays_in_report_mode": 14,
+    "link_of_another_order": 50,
+    "pays_in_report_mode": 18,
 }
 
 
