@@ -807,3 +807,8 @@ def test_what_the_merchant_is_told_is_true_of_the_money(seed: int, on_timeout: O
             assert not world.money or refunds[-1:] == ["refund_required"]
         case status:
             assert status is Status.UNRESOLVED
+
+
+def test_a_payment_takes_no_field_that_it_has_not() -> None:
+    with pytest.raises(TypeError, match="a payment has no colour"):
+        FRESH.having(colour="red")
