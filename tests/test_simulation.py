@@ -31,7 +31,8 @@ def test_no_seed_breaks_a_promise(batch: int) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_world_shaped_towards_a_bug_sees_one_that_is_not_there(name: str) -> None:
     shape = getattr(mutants, name)
-    assert [str(one(seed, shape).oracle.violation) for seed in range(15)] == ["None"] * 15
+    seeds = 4 if name == "long_outages" else 15  # hours pass in each of those
+    assert [str(one(seed, shape).oracle.violation) for seed in range(seeds)] == ["None"] * seeds
 
 
 @pytest.mark.once
