@@ -284,7 +284,8 @@ async def test_a_full_disk_acknowledges_nothing_and_loses_nothing_that_was(
         answers = [(name, await status_of(port, post(name))) for name in names[:20]]
         fill_disk(server, 3000)
         statuses = await asyncio.gather(*(status_of(port, post(name)) for name in names[20:]))
-        assert 503 in statuses and set(statuses) <= {200, 503}
+        refused = {status for status in statuses if status != 200}
+        assert refused and refused <= {503, None}  # or the connection ends: no acknowledgement, too
         answers += zip(names[20:], statuses, strict=True)
         if fsync == "always":
             await asyncio.to_thread(server.kill)
