@@ -23,9 +23,8 @@ MANY = 10  #: faults within two windows, if they are half of all calls or more, 
 WINDOW: Ms = 10 * SECOND  #: calls and faults are counted in these
 #: Delays between probes: soon at first, and never so rarely that a return is learned late.
 PROBE_DELAYS: tuple[Ms, ...] = (1 * SECOND, 2 * SECOND, 4 * SECOND, 5 * SECOND)
-PROBE_LEASE: Ms = (
-    15 * SECOND
-)  #: longer than any call: a probe that died with its worker is replaced
+#: Longer than any call: a probe that died with its worker is replaced.
+PROBE_LEASE: Ms = 15 * SECOND
 
 # The pace
 
@@ -222,12 +221,14 @@ def repeats(payment: Payment, now: Ms) -> bool:
     return payment.unanswered > 0 and not scheduled
 
 
-def has_room(places: int, mine: int, all_: int) -> bool:
-    """Whether an account with `mine` of `all_` calls in flight may have one more.
+def room(places: int, mine: int, all_: int) -> int:
+    """How many more calls an account with `mine` of `all_` calls in flight may have.
 
-    The more accounts hang, the fewer places each may take: some always stay free.
+    The more accounts hang, the fewer places each may take: some always stay free. Each call that
+    is added is one more of `mine`, and one free place less.
     """
-    return mine < CALLS_PER_FREE_PLACE * (places - all_)
+    over = CALLS_PER_FREE_PLACE * (places - all_) - mine
+    return max(-(-over // (CALLS_PER_FREE_PLACE + 1)), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -355,13 +355,14 @@ def test_an_end_that_is_read_from_the_record_says_what_the_gateway_said(line: Li
     assert out.endswith(": ended: the payment is failed (ORDER_IS_CLOSED)\n")
 
 
+async def interrupted(*_: object) -> None:
+    signal.raise_signal(signal.SIGINT)
+    await asyncio.sleep(30)
+
+
 def test_who_stops_waiting_is_told_what_is_queued_and_how_to_look(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def interrupted(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-        await asyncio.sleep(30)
-
     line.redis.set(line.keys.canary, "a worker has been here")
     monkeypatch.setattr(waiting, "wait", interrupted)
     code, out, err = line("cancel", "order-1", "--wait")
@@ -374,10 +375,6 @@ def test_who_stops_waiting_is_told_what_is_queued_and_how_to_look(
 def test_who_interrupts_a_replay_is_told_how_to_see_what_is_left(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def interrupted(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-        await asyncio.sleep(30)
-
     line.redis.set(line.keys.canary, "a worker has been here")
     monkeypatch.setattr(Replay, "commands", interrupted)
     code, _, err = line("replay", "commands", "--all")
@@ -396,10 +393,6 @@ def test_who_interrupts_a_replay_is_told_how_to_see_what_is_left(
 def test_who_interrupts_a_command_is_told_how_far_it_came(
     line: Line, monkeypatch: pytest.MonkeyPatch, words: str, step: str, says: str
 ) -> None:
-    async def interrupted(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-        await asyncio.sleep(30)
-
     line.redis.set(line.keys.canary, "a worker has been here")
     monkeypatch.setattr(step, interrupted)
     code, out, err = line(*words.split())

@@ -85,6 +85,10 @@ class Bench:
 
         await until(empty)
 
+    async def due(self, job_id: str) -> float:
+        """The job's place in the queue; 0 where it has none."""
+        return float(await self.redis.zscore(self.keys.queue, job_id) or 0)
+
     async def make_due(self, job_id: str) -> None:
         await self.redis.zadd(self.keys.queue, {job_id: 1})
 
@@ -192,8 +196,7 @@ async def test_a_job_that_asks_for_it_is_run_again_later(bench: Bench) -> None:
         await bench.has_run(1)
 
         async def put_off() -> bool:
-            at = await bench.redis.zscore(bench.keys.queue, job.job_id) or 0
-            return abs(float(at) - now_ms() - 60_000) < 5000
+            return abs(await bench.due(job.job_id) - now_ms() - 60_000) < 5000
 
         await until(put_off)
     assert await bench.redis.exists(f"arq:job:{job.job_id}")
@@ -209,8 +212,7 @@ async def test_a_job_that_breaks_is_tried_again_and_buried_when_there_is_no_hope
         await bench.has_run(1)
 
         async def put_off() -> bool:
-            at = await bench.redis.zscore(bench.keys.queue, job.job_id) or 0
-            return now_ms() < at < now_ms() + dispatch.PUT_OFF + 1000
+            return now_ms() < await bench.due(job.job_id) < now_ms() + dispatch.PUT_OFF + 1000
 
         await until(put_off)
         await bench.redis.set(f"arq:retry:{job.job_id}", MAX_DELIVERIES - 1)

@@ -21,12 +21,12 @@ from jobs.limits import (
     Counts,
     Gate,
     Verdict,
-    has_room,
     hear,
     pace,
     probe,
     rank,
     repeats,
+    room,
     verdict,
 )
 from jobs.model import Act, Money, Ms, Payment, Status
@@ -360,7 +360,7 @@ def test_accounts_that_hang_leave_places_to_others(accounts: int, in_flight: int
     while moved:
         moved = False
         for n in range(accounts):
-            if has_room(64, held[n], sum(held)):
+            if room(64, held[n], sum(held)):
                 held[n], moved = held[n] + 1, True
     assert max(held) == pytest.approx(in_flight, abs=1)
     assert sum(held) <= 63

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from jobs import limits
-from jobs.limits import FIRST_REPEAT, WINDOW, Budget, Counts, Gate, Verdict, has_room, rank, repeats
+from jobs.limits import FIRST_REPEAT, WINDOW, Budget, Counts, Gate, Verdict, rank, repeats, room
 from jobs.model import Act, Ms, Payment
 from jobs.news import Answer, Silence, Submit
 from jobs.schedule import MINUTE, SECOND, spread
@@ -32,9 +32,8 @@ KEPT: Ms = SECOND  #: how long tokens are kept in hand
 #: An account whose places are all taken, but that had an answer so lately, has one free at once.
 MOVING: Ms = 100
 LOOKED_AT = 500  #: in line, in one round: who waits no more costs no token, but some time
-OWED: Ms = (
-    5 * SECOND
-)  #: who was called and did not come in this time comes elsewhere, or not at all
+#: Who was called and did not come in this time comes elsewhere, or not at all.
+OWED: Ms = 5 * SECOND
 
 
 class _Reply(NamedTuple):
@@ -131,22 +130,22 @@ class Limits:
         lane.tokens -= 1
         return True
 
-    def _has_room(self, lane: Lane) -> bool:
+    def _room(self, lane: Lane) -> int:
         taken = sum(other.in_flight for other in self._lanes.values())
-        return has_room(self._places, lane.in_flight, taken)
+        return room(self._places, lane.in_flight, taken)
 
     async def _has_place(self, lane: Lane, now: Ms) -> bool:
         """Or a place is free in a moment: a gateway that answers is not worth a way round."""
-        if self._has_room(lane):
+        if self._room(lane):
             return True
         if now - lane.answered_at > MOVING:
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MOVING / SECOND):
-                while not self._has_room(lane):
+                while not self._room(lane):
                     self._freed.clear()
                     await self._freed.wait()
-        return self._has_room(lane)
+        return self._room(lane) > 0
 
     async def _passes(self, lane: Lane, payment: Payment, place: float, free: bool) -> bool:
         k, key, now = self.keys, payment.key, self._now()
@@ -273,13 +272,7 @@ class Limits:
         """As many as there are places for, less those who were called and are not here yet."""
         if now - lane.owed_since > OWED:
             lane.owed = 0
-        taken = sum(other.in_flight for other in self._lanes.values())
-        places = 0
-        while places < self._places and has_room(
-            self._places, lane.in_flight + places, taken + places
-        ):
-            places += 1
-        return max(places - lane.owed, 0)
+        return max(self._room(lane) - lane.owed, 0)
 
 
 class _Counted:

@@ -91,7 +91,10 @@ class Accounts(Mapping[str, Account]):
 
 
 class Rates(Mapping[str, float]):
-    """Calls a second by client id, as the settings have them at the moment; 0: any number."""
+    """Calls a second by client id, as the settings have them at the moment; 0: any number.
+
+    Asked before each call, so it makes no `Settings.of` the account.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
