@@ -3,7 +3,9 @@
 import json
 import math
 import re
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ from tests.bench.frame import Promise, interleaved, ratios
 from tests.bench.inquiry import KEYS, contestants
 from tests.bench.measure import percentile
 from tests.bench.server import redis_server
-from tests.keys import CLIENT_ID
-from tests.servers import Process, notification, paid
-from worker.signature import Untrusted
+from tests.keys import CLIENT_ID, private_key
+from tests.servers import Process, notification, paid, wait_until
+from worker.signature import Untrusted, signature_header
 
 EXAMPLE = {
     "machine": {"cpus": 2, "model": "a CPU", "python": "3.11.0", "load_before": 0.1},
@@ -173,3 +175,23 @@ def _quick(folder: Path, part: str) -> dict[str, Any]:
         return told
     finally:
         run.close()
+
+
+def test_the_gateway_holds_its_answers_until_the_measuring_has_begun() -> None:
+    """Or a machine that leaves the meter no turn would have done the work before it looks."""
+    asked = gateway.question("a")
+    signature = signature_header(asked, private_key("merchant_v1"), 1)
+    head = (
+        f"POST {asked.path} HTTP/1.1\r\nclient-id: {asked.client_id}\r\n"
+        f"request-time: {asked.time}\r\nsignature: {signature}\r\n"
+        f"content-length: {len(asked.body)}\r\n\r\n"
+    )
+    with gateway.running(gateway.answers(["a"], ["PROCESSING"]), hold_at=2) as held:
+        host, _, port = held.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as line:
+            line.sendall((head.encode() + asked.body) * 5)
+            wait_until(lambda: held.answered == 2)
+            time.sleep(20 * gateway.HELD_SECONDS)
+            assert held.answered == 2
+            held.release()
+            wait_until(lambda: held.answered == 5)

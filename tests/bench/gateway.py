@@ -1,8 +1,9 @@
 """A gateway that costs next to nothing: it gives answers that were signed before it began.
 
 It runs as a process of its own. Each payment has its answers in order, the last one repeating. How
-many were given stands in a file that is mapped into memory, so that nobody has to ask; a few of the
-requests are kept as they came, to see afterwards that they were signed.
+many were given stands in a file that is mapped into memory, so that nobody has to ask, and so does
+after how many it waits for whoever measures; a few of the requests are kept as they came, to see
+afterwards that they were signed.
 """
 
 import argparse
@@ -29,6 +30,8 @@ PATH = api_path(CLIENT_ID, "inquiryPayment")
 KEPT_EVERY = 61  #: of the requests one in so many is looked at afterwards
 _MARK = b'"paymentRequestId":"'
 _COUNT = struct.Struct("<Q")
+_ANSWERED, _HOLD = 0, _COUNT.size  #: where in the mapped file
+HELD_SECONDS = 0.001  #: between two looks whether it may go on
 
 #: What is answered to the first inquiry about a payment, to the second, and so on.
 Answers = Mapping[str, Sequence[bytes]]
@@ -84,8 +87,24 @@ class Server:
         self._given = {name.encode(): list(each) for name, each in given.items()}
         self._asked = dict.fromkeys(self._given, 0)
         self._count, self._total = count, 0
+        self._waiting: list[Connection] = []
         self.kept: list[bytes] = []
         self.delay = delay
+
+    def holds(self, connection: "Connection") -> bool:
+        """Whether the next answer waits until the measuring has begun; it is given then."""
+        hold = _COUNT.unpack_from(self._count, _HOLD)[0]
+        if not hold or self._total < hold:
+            return False
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self._look_again)
+        self._waiting.append(connection)
+        return True
+
+    def _look_again(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.data_received(b"")
 
     def answer(self, request: bytes, body_at: int) -> bytes:
         start = request.index(_MARK, body_at) + len(_MARK)
@@ -95,7 +114,7 @@ class Server:
         if self._total % KEPT_EVERY == 0:
             self.kept.append(request)
         self._total += 1
-        _COUNT.pack_into(self._count, 0, self._total)
+        _COUNT.pack_into(self._count, _ANSWERED, self._total)
         given = self._given[name]
         return given[min(asked, len(given) - 1)]
 
@@ -114,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._got += data
         while (head := self._got.find(b"\r\n\r\n")) >= 0:
             end = head + 4 + _length(self._got[:head])
-            if len(self._got) < end:
+            if len(self._got) < end or self._server.holds(self):
                 return
             request, self._got = self._got[:end], self._got[end:]
             self._say(self._server.answer(request, head))
@@ -134,7 +153,7 @@ def _length(head: bytes) -> int:
 
 async def _serve(folder: Path, delay: float) -> None:
     given = pickle.loads((folder / "answers").read_bytes())
-    with (folder / "count").open("r+b") as file, mmap.mmap(file.fileno(), _COUNT.size) as count:
+    with (folder / "count").open("r+b") as file, mmap.mmap(file.fileno(), 2 * _COUNT.size) as count:
         server = Server(given, count, delay)
         listening = await asyncio.get_running_loop().create_server(
             lambda: Connection(server), "127.0.0.1", 0, backlog=1024
@@ -166,8 +185,12 @@ class Gateway:
 
     @property
     def answered(self) -> int:
-        total: int = _COUNT.unpack_from(self._count, 0)[0]
+        total: int = _COUNT.unpack_from(self._count, _ANSWERED)[0]
         return total
+
+    def release(self) -> None:
+        """Hold no answer back any more."""
+        _COUNT.pack_into(self._count, _HOLD, 0)
 
 
 def check_request(raw: bytes) -> None:
@@ -182,17 +205,18 @@ def check_request(raw: bytes) -> None:
 
 
 @contextmanager
-def running(given: Answers, *, delay: float = 0.0) -> Iterator[Gateway]:
-    """A gateway that gives these answers, each `delay` seconds after it was asked. At the end it
-    raises if what it was asked was not signed by the merchant."""
+def running(given: Answers, *, delay: float = 0.0, hold_at: int = 0) -> Iterator[Gateway]:
+    """A gateway that gives these answers, each `delay` seconds after it was asked, and no more than
+    `hold_at` until it is released (0: as many as it is asked for). At the end it raises if what it
+    was asked was not signed by the merchant."""
     with tempfile.TemporaryDirectory(prefix="gateway-") as name:
         folder = Path(name)
         (folder / "answers").write_bytes(pickle.dumps(given))
-        (folder / "count").write_bytes(bytes(_COUNT.size))
+        (folder / "count").write_bytes(_COUNT.pack(0) + _COUNT.pack(hold_at))
         words = [sys.executable, "-m", "tests.bench.gateway", str(folder), f"--delay={delay}"]
         with (
             (folder / "count").open("r+b") as file,
-            mmap.mmap(file.fileno(), _COUNT.size) as count,
+            mmap.mmap(file.fileno(), 2 * _COUNT.size) as count,
             subprocess.Popen(
                 words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             ) as process,

@@ -56,7 +56,8 @@ class Filled:
         total = payments * len(STATUSES)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            asked = stack.enter_context(gateway.running(gateway.answers(names, STATUSES)))
+            line = gateway.running(gateway.answers(names, STATUSES), hold_at=total // 10)
+            asked = stack.enter_context(line)
             given = environ(self.server.url, KEYS.prefix, asked.url, RECONCILER_SCHEDULE=DELAYS)
             given |= {"SWEEP_SECONDS": "10"}
             swept, watched = asyncio.run(_rounds(given))
@@ -64,7 +65,7 @@ class Filled:
             asyncio.run(seed.track(given, names))
             with process(folder, given, *reconciler("worker")) as worker:
                 pids = {"worker": worker.pid, "redis": self.server.pid or 0}
-                spent = between(total // 10, total * 9 // 10, lambda: asked.answered, pids)
+                spent = between(total // 10, total * 9 // 10, asked, pids)
                 _all_ended(self.server.url, payments)
             late = _late(folder, given, names)
         return Run(spent.each(), spent.each("redis"), late, swept, watched, pending)

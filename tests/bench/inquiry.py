@@ -98,7 +98,9 @@ def follow(who: Contestant, payments: int, delay: float = 0.0) -> Run:
     """Have it follow so many payments to their end; counted is the middle of it."""
     with redis_server() as server, tempfile.TemporaryDirectory(prefix="bench-") as name:
         names, total = seed.names(payments), payments * len(STATUSES)
-        with gateway.running(gateway.answers(names, STATUSES), delay=delay) as asked:
+        with gateway.running(
+            gateway.answers(names, STATUSES), delay=delay, hold_at=total // 10
+        ) as asked:
             given = environ(server.url, KEYS.prefix, asked.url, RECONCILER_SCHEDULE=DELAYS)
             given |= {"SWEEP_SECONDS": "10"}
             if who.keeps_records:
@@ -107,7 +109,7 @@ def follow(who: Contestant, payments: int, delay: float = 0.0) -> Run:
                 subprocess.run(who.enqueue, cwd=ROOT, env={**bare(), **given}, check=True)
             with process(Path(name), given, *who.words) as worker:
                 pids = {"worker": worker.pid, "redis": server.pid or 0, "gateway": asked.pid}
-                spent = between(total // 10, total * 9 // 10, lambda: asked.answered, pids)
+                spent = between(total // 10, total * 9 // 10, asked, pids)
                 ended = 0
                 if who.keeps_records:
                     ended = asyncio.run(seed.all_ended(server.url, KEYS, payments))

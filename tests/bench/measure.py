@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 TICKS = os.sysconf("SC_CLK_TCK")  #: in which Linux counts CPU time
 PATIENCE_SECONDS = 120  #: what takes longer has failed
@@ -49,13 +50,24 @@ class Spent:
         return self.cpu[name] / self.count * 1e6
 
 
-def between(
-    first: int, last: int, count: Callable[[], int], pids: dict[str, int], pause: float = 0.005
-) -> Spent:
-    """What was spent from when `count` reached `first` until it reached `last`: neither the start
-    of a process is in it nor the tail in which it runs out of work."""
+class Held(Protocol):
+    """Work that stands still at some count until it is released."""
+
+    @property
+    def answered(self) -> int: ...
+    def release(self) -> None: ...
+
+
+def between(first: int, last: int, work: Held, pids: dict[str, int], pause: float = 0.005) -> Spent:
+    """What was spent from when the work reached `first`, where it is held, until it reached `last`:
+    neither the start of a process is in it nor the tail in which it runs out of work."""
+
+    def count() -> int:
+        return work.answered
+
     start = _reached(first, count, pause)
     meter = Meter(pids)
+    work.release()
     if start >= last:
         raise ValueError(f"{start} were done before it was looked: give it more than {last}")
     return meter.read(_reached(last, count, pause) - start)

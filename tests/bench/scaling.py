@@ -34,7 +34,8 @@ def followed(workers: int, payments: int) -> Run:
     with ExitStack() as stack:
         server = stack.enter_context(redis_server())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        asked = stack.enter_context(gateway.running(gateway.answers(names, STATUSES)))
+        line = gateway.running(gateway.answers(names, STATUSES), hold_at=total // 5)
+        asked = stack.enter_context(line)
         given = environ(server.url, KEYS.prefix, asked.url, RECONCILER_SCHEDULE=DELAYS)
         given |= {"SWEEP_SECONDS": "10"}
         asyncio.run(seed.track(given, names))
@@ -42,7 +43,7 @@ def followed(workers: int, payments: int) -> Run:
         for number in range(workers):
             worker = stack.enter_context(process(folder, given, *reconciler("worker")))
             pids[f"worker {number}"] = worker.pid
-        spent = between(total // 5, total * 9 // 10, lambda: asked.answered, pids)
+        spent = between(total // 5, total * 9 // 10, asked, pids)
         ended = asyncio.run(seed.all_ended(server.url, KEYS, payments))
         assert ended == payments, f"{ended} of {payments} ended"
     each = [cpu for name, cpu in spent.cpu.items() if name != "redis"]
